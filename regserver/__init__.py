@@ -1,0 +1,3 @@
+"""A self-contained OCI container registry."""
+
+__version__ = "0.1.0"
