@@ -1,0 +1,74 @@
+# Everything a developer or CI does. Each target does its own set-up: Python 3.11 and make are enough.
+
+PYTHON ?= python3
+LISTEN ?= 127.0.0.1:5000
+ROOT ?= ./regserver-data
+VENV := .venv
+BIN := $(VENV)/bin
+TOOLS := .tools
+# What CI calls itself, or nothing. With it a test whose client or server is missing fails, whatever the reason.
+export REGSERVER_CI
+
+.DEFAULT_GOAL := help
+.PHONY: help run check format test test-quick test-all conformance bench build docs clients clean
+
+help: ## Show this list
+	@echo "regserver: a container registry. make TARGET, one of:"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | while IFS='|' read -r name text; do \
+		printf '  %-12s %s\n' "$$name" "$$text"; done
+
+run: $(VENV)/.runtime ## Start a registry for development on LISTEN (127.0.0.1:5000), its data in ROOT (./regserver-data)
+	$(BIN)/regserver serve --dev --root $(ROOT) --listen $(LISTEN)
+
+check: $(VENV)/.dev ## Style, types, architecture and spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell
+
+format: $(VENV)/.dev ## Rewrite the code in the project's style
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+test: $(VENV)/.dev clients ## Every test, with the real clients and the OCI conformance suite
+	$(BIN)/python -m pytest
+
+test-quick: $(VENV)/.dev ## The tests that need no client, no root and no conformance suite
+	$(BIN)/python -m pytest -m "not clients and not conformance and not slow"
+
+test-all: check test ## check and test
+
+conformance: $(VENV)/.dev $(TOOLS)/.conformance ## The OCI conformance suite, every version; writes conformance/README.md
+	$(BIN)/python conformance/run.py --write
+
+bench: $(VENV)/.dev ## Push and pull 1 GiB, median of three
+	$(BIN)/python benchmarks/quick.py
+
+build: $(VENV)/.build ## A wheel, and dist/regserver: one file to run on any machine with Python 3.11
+	$(BIN)/python tools/build.py
+
+docs: ## List the documents
+	@ls -1 README.md docs/*.md docs/adr/*.md conformance/README.md 2>/dev/null || true
+
+clients: $(VENV)/.dev ## Install the real clients that the tests use
+	$(BIN)/python tools/setup-clients
+
+clean: ## Remove what was built and installed here; keeps your data
+	rm -rf $(VENV) $(TOOLS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/.runtime: pyproject.toml
+	PYTHON=$(PYTHON) tools/setup-venv $(VENV)
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	PYTHON=$(PYTHON) tools/setup-venv $(VENV) dev
+	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.build: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "build>=1.3" "shiv>=1.0.8"
+	@touch $@
+
+$(TOOLS)/.conformance: tools/setup-clients $(VENV)/.dev
+	$(BIN)/python tools/setup-clients conformance
+	@touch $@
