@@ -1,0 +1,34 @@
+"""Identifiers: a prefix that names the kind, and a UUIDv7 (RFC 9562 §5.7) in lower-case base32hex (RFC 4648 §7), so ids sort by age."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+
+_LENGTH = 26  # 128 bits in base32 without padding
+
+
+def uuid7() -> bytes:
+    """48 bits of milliseconds, version and variant, 74 random bits."""
+    stamp = time.time_ns() // 1_000_000
+    value = (stamp & (2**48 - 1)) << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62)
+    return value.to_bytes(16, "big")
+
+
+def new_id(prefix: str) -> str:
+    return f"{prefix}_{base64.b32hexencode(uuid7()).decode().rstrip('=').lower()}"
+
+
+def is_id(prefix: str, text: str) -> bool:
+    head, _, rest = text.partition("_")
+    return (
+        head == prefix
+        and len(rest) == _LENGTH
+        and all(character in "0123456789abcdefghijklmnopqrstuv" for character in rest)
+    )
+
+
+def new_secret() -> str:
+    """128 random bits in hex: keys of the store, upload sessions."""
+    return secrets.token_hex(16)

@@ -1,0 +1,70 @@
+"""What a handler is given: the services of the process and the facts of its call, decided before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from regserver.auth.authenticate import Authenticator
+from regserver.auth.authorize import Authorizer
+from regserver.auth.robots import Robots
+from regserver.auth.tokens import Tokens
+from regserver.config import Settings
+from regserver.content.blobs import Blobs
+from regserver.content.core import Core
+from regserver.content.jobs import Jobs
+from regserver.content.listing import Listing
+from regserver.content.manifests import Manifests
+from regserver.content.registries import Registries
+from regserver.content.uploads import Uploads
+from regserver.model.access import Access, Caller, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Built once in ``app``; nothing in it remembers anything that the catalog could contradict."""
+
+    settings: Settings
+    core: Core
+    authenticator: Authenticator
+    authorizer: Authorizer
+    tokens: Tokens
+    robots: Robots
+    blobs: Blobs
+    uploads: Uploads
+    manifests: Manifests
+    listing: Listing
+    registries: Registries
+    jobs: Jobs
+
+
+SERVICES = web.AppKey("services", Services)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request after its access was decided. ``target`` is set on routes that name a repository under /v2."""
+
+    services: Services
+    caller: Caller
+    target: Target | None = None
+
+    @property
+    def repository(self) -> Target:
+        assert self.target is not None, "the route names no repository"
+        return self.target
+
+
+Handler = Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A row of a route table. ``path`` is aiohttp's pattern; ``{name}`` under /v2 is a repository."""
+
+    method: str
+    path: str
+    access: Access
+    handler: Handler
