@@ -1,0 +1,221 @@
+"""Registries: the tenants. A row that is ``deleting`` is out of reach of every reader but the purge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from regserver.storage.sql.port import Reader, Row, Transaction
+
+
+class Status(StrEnum):
+    """``creating`` → ``active`` → ``deleting``, or ``error`` with a message."""
+
+    CREATING = "creating"
+    ACTIVE = "active"
+    ERROR = "error"
+    DELETING = "deleting"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryRow:
+    """A registry. Sizes in bytes, times in milliseconds; ``quota_bytes`` None is the server's default.
+
+    ``used_bytes``: every distinct blob linked in it once, and its manifests.
+    """
+
+    id: str
+    name: str
+    status: Status
+    status_message: str | None
+    public: bool
+    quota_bytes: int | None
+    used_bytes: int
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryFigures:
+    """A registry, and how many of its images have a tag."""
+
+    row: RegistryRow
+    image_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryFilter:
+    """``name`` exactly, ``containing`` anywhere in the name; None does not filter."""
+
+    name: str | None = None
+    containing: str | None = None
+
+
+class RegistrySort(StrEnum):
+    """Every order ends in the id, so it is total."""
+
+    CREATED_AT = "created_at"
+    CREATED_AT_DESC = "-created_at"
+    NAME = "name"
+    NAME_DESC = "-name"
+    STORAGE_BYTES = "storage_bytes"
+    STORAGE_BYTES_DESC = "-storage_bytes"
+    IMAGE_COUNT = "image_count"
+    IMAGE_COUNT_DESC = "-image_count"
+
+
+def _row(values: Row) -> RegistryRow:
+    identity, name, status, message, public, quota, used, created, updated = values
+    return RegistryRow(identity, name, Status(status), message, bool(public), quota, used, created, updated)
+
+
+# The first condition repeats the index's own, or SQLite does not use it.
+_BY_NAME = """
+SELECT id, name, status, status_message, public, quota_bytes, used_bytes, created_at, updated_at
+FROM registries WHERE name = $1 AND status <> 'deleting' AND status = 'active'
+"""
+
+
+async def by_name(reader: Reader, name: str) -> RegistryRow | None:
+    """The active registry of that name: what /v2 may touch."""
+    rows = await reader.fetch(_BY_NAME, name)
+    return _row(rows[0]) if rows else None
+
+
+_BY_ID = """
+SELECT id, name, status, status_message, public, quota_bytes, used_bytes, created_at, updated_at
+FROM registries WHERE id = $1 AND status <> 'deleting'
+"""
+
+
+async def by_id(reader: Reader, registry_id: str) -> RegistryRow | None:
+    """The registry, in any status but ``deleting``."""
+    rows = await reader.fetch(_BY_ID, registry_id)
+    return _row(rows[0]) if rows else None
+
+
+_FIGURES = """
+SELECT id, name, status, status_message, public, quota_bytes, used_bytes, created_at, updated_at,
+       (SELECT count(*) FROM repositories AS p WHERE p.registry_id = r.id
+        AND EXISTS (SELECT 1 FROM tags AS t WHERE t.repository_id = p.id))
+FROM registries AS r WHERE id = $1 AND status <> 'deleting'
+"""
+
+
+async def figures(reader: Reader, registry_id: str) -> RegistryFigures | None:
+    rows = await reader.fetch(_FIGURES, registry_id)
+    return RegistryFigures(_row(rows[0][:-1]), rows[0][-1]) if rows else None
+
+
+# One statement, so that total and page come from one state; a page past the end is one row of NULLs beside the total.
+_PAGE = """
+WITH matching AS (
+    SELECT id, name, status, status_message, public, quota_bytes, used_bytes, created_at, updated_at,
+           (SELECT count(*) FROM repositories AS p WHERE p.registry_id = r.id
+            AND EXISTS (SELECT 1 FROM tags AS t WHERE t.repository_id = p.id)) AS image_count
+    FROM registries AS r
+    WHERE status <> 'deleting' AND name = COALESCE($1, name) AND name LIKE $2 ESCAPE '!'
+), page AS (
+    SELECT * FROM matching ORDER BY <order> LIMIT $3 OFFSET $4
+)
+SELECT total.n, page.id, page.name, status, status_message, public, quota_bytes, used_bytes, created_at, updated_at,
+       image_count
+FROM (SELECT count(*) AS n FROM matching) AS total LEFT JOIN page ON 1 = 1 ORDER BY <order>
+"""
+_ORDERS = {
+    RegistrySort.CREATED_AT: "created_at, id",
+    RegistrySort.CREATED_AT_DESC: "created_at DESC, id DESC",
+    RegistrySort.NAME: "name, id",
+    RegistrySort.NAME_DESC: "name DESC, id DESC",
+    RegistrySort.STORAGE_BYTES: "used_bytes, id",
+    RegistrySort.STORAGE_BYTES_DESC: "used_bytes DESC, id DESC",
+    RegistrySort.IMAGE_COUNT: "image_count, id",
+    RegistrySort.IMAGE_COUNT_DESC: "image_count DESC, id DESC",
+}
+_PAGES = {sort: _PAGE.replace("<order>", order) for sort, order in _ORDERS.items()}
+
+
+async def page(
+    reader: Reader, chosen: RegistryFilter, sort: RegistrySort, limit: int, offset: int
+) -> tuple[list[RegistryFigures], int]:
+    """One page, and how many there are on all pages."""
+    pattern = f"%{escape_like(chosen.containing)}%" if chosen.containing else "%"
+    rows = await reader.fetch(_PAGES[sort], chosen.name, pattern, limit, offset)
+    return [RegistryFigures(_row(row[1:-1]), row[-1]) for row in rows if row[1] is not None], rows[0][0]
+
+
+def escape_like(text: str) -> str:
+    """The text as a LIKE pattern that means itself, with ``ESCAPE '!'``."""
+    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+
+
+_INSERT = """
+INSERT INTO registries (id, name, status, public, quota_bytes, created_at, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $6)
+ON CONFLICT (name) WHERE status <> 'deleting' DO NOTHING
+RETURNING id, name, status, status_message, public, quota_bytes, used_bytes, created_at, updated_at
+"""
+
+
+async def insert(
+    tx: Transaction, registry_id: str, name: str, *, status: Status, public: bool, quota_bytes: int | None, now: int
+) -> RegistryRow | None:
+    """None where the name is taken by a registry that is not ``deleting``."""
+    rows = await tx.fetch(_INSERT, registry_id, name, str(status), int(public), quota_bytes, now)
+    return _row(rows[0]) if rows else None
+
+
+_ACTIVATE = "UPDATE registries SET status = 'active' WHERE id = $1 AND status = 'creating'"
+
+
+async def activate(tx: Transaction, registry_id: str) -> None:
+    """``creating`` → ``active``; from any other status nothing happens, so it may be repeated."""
+    await tx.execute(_ACTIVATE, registry_id)
+
+
+_UPDATE = """
+UPDATE registries SET public = $2, quota_bytes = $3, updated_at = $4 WHERE id = $1 AND status <> 'deleting'
+RETURNING id, name, status, status_message, public, quota_bytes, used_bytes, created_at, updated_at
+"""
+
+
+async def update(
+    tx: Transaction, registry_id: str, *, public: bool, quota_bytes: int | None, now: int
+) -> RegistryRow | None:
+    rows = await tx.fetch(_UPDATE, registry_id, int(public), quota_bytes, now)
+    return _row(rows[0]) if rows else None
+
+
+_MARK_DELETING = "UPDATE registries SET status = 'deleting', updated_at = $2 WHERE id = $1 AND status <> 'deleting'"
+
+
+async def mark_deleting(tx: Transaction, registry_id: str, now: int) -> bool:
+    """Puts it out of reach and frees its name. False: it was gone already."""
+    return await tx.execute(_MARK_DELETING, registry_id, now) == 1
+
+
+_HAS_TAGS = """
+SELECT EXISTS (SELECT 1 FROM repositories AS p WHERE p.registry_id = $1
+               AND EXISTS (SELECT 1 FROM tags AS t WHERE t.repository_id = p.id))
+"""
+
+
+async def has_tags(reader: Reader, registry_id: str) -> bool:
+    """Whether it is not empty: open uploads and untagged rests do not count."""
+    return bool((await reader.fetch(_HAS_TAGS, registry_id))[0][0])
+
+
+_IN_STATUS = "SELECT id FROM registries WHERE status = $1 ORDER BY id"
+
+
+async def in_status(reader: Reader, status: Status) -> list[str]:
+    return [row[0] for row in await reader.fetch(_IN_STATUS, str(status))]
+
+
+_CHARGE = "UPDATE registries SET used_bytes = used_bytes + $2 WHERE id = $1 RETURNING used_bytes, quota_bytes"
+
+
+async def charge(tx: Transaction, registry_id: str, size: int) -> tuple[int, int | None]:
+    """Adds bytes to what the registry uses, or takes them away; returns (used, its own quota)."""
+    used, quota = (await tx.fetch(_CHARGE, registry_id, size))[0]
+    return used, quota
