@@ -1,0 +1,180 @@
+"""A registry that is really served: `python -m regserver serve` in a process of its own, on a free port of 127.0.0.1.
+
+For everything that talks to the registry as a stranger does: the real clients, the conformance suite, the benchmarks.
+"""
+
+import base64
+import contextlib
+import dataclasses
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+ANSWER_SECONDS = 60.0
+
+
+class ServeError(Exception):
+    """The server did not start, or an answer was not the expected one; the message holds its output."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """A name and password for `docker login`, and the host to use them at."""
+
+    username: str
+    password: str
+    host: str
+
+    @property
+    def basic(self) -> str:
+        return base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+    @property
+    def docker_config(self) -> dict[str, Any]:
+        """The content of a `config.json` or `auth.json` that every client reads."""
+        return {"auths": {self.host: {"auth": self.basic}}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tenant:
+    """A registry created over `POST /v1/registries`, with its robot."""
+
+    id: str
+    name: str
+    robot: Account
+
+    def image(self, name: str, reference: str = "") -> str:
+        """`host/registry/image[:tag|@digest]`, as a client takes it."""
+        separator = "" if not reference else "@" if ":" in reference else ":"
+        return f"{self.robot.host}/{self.name}/{name}{separator}{reference}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """A running registry."""
+
+    host: str
+    root: Path
+    log: Path
+    admin_token: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}"
+
+    @property
+    def admin(self) -> Account:
+        return Account("admin", self.admin_token, self.host)
+
+    def request(
+        self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request as it stands; no credentials but those in `headers`."""
+        connection = http.client.HTTPConnection(self.host, timeout=ANSWER_SECONDS)
+        try:
+            connection.request(method, path, body=body, headers=dict(headers or {}))
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    def manage(self, method: str, path: str, body: object | None = None) -> Answer:
+        """One request to /v1 as the administrator."""
+        headers = {"Authorization": f"Bearer {self.admin_token}"}
+        if body is None:
+            return self.request(method, path, headers=headers)
+        return self.request(
+            method, path, body=json.dumps(body).encode(), headers={**headers, "Content-Type": "application/json"}
+        )
+
+    def create_registry(self, name: str, *, public: bool = False) -> Tenant:
+        """Create a registry, wait until it is active and take its robot's credentials; raises ServeError."""
+        created = self._data(self.manage("POST", "/v1/registries", {"name": name, "public": public}), 201)
+        deadline = time.monotonic() + START_SECONDS
+        while self._data(self.manage("GET", f"/v1/registries/{created['id']}"), 200)["status"] == "creating":
+            if time.monotonic() > deadline:
+                raise ServeError(f"registry {name} stays in status creating")
+            time.sleep(0.02)
+        given = self._data(self.manage("GET", f"/v1/registries/{created['id']}/credentials"), 200)
+        return Tenant(created["id"], name, Account(given["username"], given["password"], self.host))
+
+    @staticmethod
+    def _data(answer: Answer, status: int) -> Any:
+        if answer.status != status:
+            raise ServeError(f"status {answer.status} instead of {status}: {answer.body[:2000]!r}")
+        return answer.json["data"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def serve(root: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
+    """A registry with its data in `root`; `flags` go to `regserver serve` (`--dev`, `--allow-sparse`, …).
+
+    Ends it with SIGTERM and raises ServeError when that fails or when the server ends with an error of its own.
+    """
+    host = f"127.0.0.1:{free_port()}"
+    log = root.with_name(root.name + ".log")
+    command = [sys.executable, "-m", "regserver", "serve", "--root", str(root), "--listen", host, *flags]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+        )
+    try:
+        _wait_until_it_answers(host, process, log)
+        token = root / "admin-token"
+        yield Served(host, root, log, token.read_text().strip() if token.exists() else "")
+    finally:
+        _stop(process, log)
+
+
+def _wait_until_it_answers(host: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    name, _, port = host.rpartition(":")
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection((name, int(port)), timeout=1):
+            return
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise ServeError(f"regserver did not start:\n{log.read_text(errors='replace')[-4000:]}")
+        time.sleep(0.05)
+
+
+def _stop(process: subprocess.Popen[bytes], log: Path) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        code = process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise ServeError(f"regserver did not end on SIGTERM:\n{log.read_text(errors='replace')[-4000:]}") from None
+    if code not in {0, -signal.SIGTERM, 128 + signal.SIGTERM}:
+        raise ServeError(f"regserver ended with {code}:\n{log.read_text(errors='replace')[-4000:]}")
