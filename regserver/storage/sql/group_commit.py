@@ -1,0 +1,167 @@
+"""The one writer: a thread that runs waiting transactions together and makes them durable with one COMMIT.
+
+Order of effects: every body of the group → COMMIT, which fsyncs → answers. Nobody learns of a result, nor of a refusal
+that may rest on a neighbour's rows, before those rows are durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from regserver.storage.sql.port import DatabaseFailed, Transaction
+from regserver.storage.sql.statements import SQLiteTransaction, drive, failure
+
+T = TypeVar("T")
+
+GROUP_LIMIT = 64  # members of one COMMIT: bounds how long the first of them waits
+
+
+@dataclass(slots=True)
+class _Member:
+    """A transaction that waits, and what became of it."""
+
+    body: Callable[[Transaction], Awaitable[Any]]
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+    def deliver(self) -> None:
+        if self.future.done():  # its waiter was cancelled
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
+
+
+class _TransactionLost(Exception):
+    """The engine ended the whole transaction under a member (SQLITE_FULL, IOERR, NOMEM); nothing of it is left."""
+
+    def __init__(self, culprit: _Member) -> None:
+        super().__init__()
+        self.culprit = culprit
+
+
+class GroupCommit:
+    """Owns the writing connection and its thread. Used from one event loop, the one it was started in."""
+
+    def __init__(self, path: Path, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._path = path
+        self._connect = connect
+        self._loop = asyncio.get_running_loop()
+        self._waiting: SimpleQueue[_Member | None] = SimpleQueue()
+        self._started: asyncio.Future[None] = self._loop.create_future()
+        self._stopped: asyncio.Future[None] = self._loop.create_future()
+        # A daemon: a process that dies without close() must not hang in its exit; the log makes that safe.
+        self._thread = threading.Thread(target=self._work, name="catalog-writer", daemon=True)
+
+    async def start(self) -> None:
+        """Raises DatabaseFailed when the connection cannot be made."""
+        self._thread.start()
+        await self._started
+
+    async def write(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        member = _Member(body, self._loop.create_future())
+        self._waiting.put(member)
+        result: T = await member.future
+        return result
+
+    async def stop(self) -> None:
+        """Answers everybody who waits, then ends the thread. Nothing may be enqueued after it."""
+        self._waiting.put(None)
+        await self._stopped
+        self._thread.join()
+
+    # ---- in the thread
+
+    def _work(self) -> None:
+        try:
+            self._connection = self._connect()
+        except Exception as error:  # start() raises it
+            self._tell(self._started.set_exception, failure(error, self._path))
+            return
+        self._tell(self._started.set_result, None)
+        running = True
+        while running:
+            group, running = self._take()
+            self._run(group)
+            self._tell(_deliver, group)
+        self._connection.close()
+        self._tell(self._stopped.set_result, None)
+
+    def _take(self) -> tuple[list[_Member], bool]:
+        """Waits for one member and takes who waits beside it. False: the last group."""
+        member = self._waiting.get()
+        group: list[_Member] = []
+        while member is not None:
+            if not member.future.cancelled():
+                group.append(member)
+            if len(group) == GROUP_LIMIT:
+                return group, True
+            try:
+                member = self._waiting.get_nowait()
+            except Empty:
+                return group, True
+        return group, False
+
+    def _run(self, group: list[_Member]) -> None:
+        """Leaves every member with its outcome and the connection outside any transaction."""
+        if not group:
+            return
+        try:
+            self._transact(group)
+        except _TransactionLost as lost:
+            self._roll_back()
+            for member in group:  # alone, so that each meets the full disk for itself, and no more than once
+                if member is not lost.culprit:
+                    self._run([member])
+        except BaseException as error:  # of BEGIN or COMMIT: nothing of the group was kept
+            self._roll_back()
+            for member in group:
+                member.error = failure(error, self._path)
+
+    def _transact(self, group: list[_Member]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        for member in group:
+            self._run_member(member)
+        self._connection.execute("COMMIT")
+
+    def _run_member(self, member: _Member) -> None:
+        """One body behind a savepoint: its error takes back its own statements and no others."""
+        member.result = member.error = None
+        self._connection.execute("SAVEPOINT member")
+        transaction = SQLiteTransaction(self._connection, self._path)
+        try:
+            member.result = drive(member.body(transaction))
+            member.error = transaction.failed
+        except BaseException as error:  # its waiter gets it
+            member.error = error
+        if not self._connection.in_transaction:
+            # Going on would commit the next statements one by one.
+            member.error = member.error or DatabaseFailed("the engine ended the transaction")
+            raise _TransactionLost(member)
+        if member.error is not None:
+            self._connection.execute("ROLLBACK TO member")
+        self._connection.execute("RELEASE member")
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+
+    def _tell(self, callback: Callable[..., object], *args: Any) -> None:
+        with suppress(RuntimeError):  # the loop has closed: nobody listens
+            self._loop.call_soon_threadsafe(callback, *args)
+
+
+def _deliver(group: list[_Member]) -> None:
+    for member in group:
+        member.deliver()

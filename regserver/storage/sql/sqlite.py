@@ -1,0 +1,177 @@
+"""The SQLite engine: one writer thread with group commit, point reads in the loop thread, two threads for snapshots.
+
+Write-ahead log, ``synchronous=FULL``: readers never wait for the writer; what COMMIT has accepted survives power loss.
+Any number of processes may open the same file.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import aiosqlite
+
+from regserver.storage.sql.group_commit import GroupCommit
+from regserver.storage.sql.port import DatabaseFailed, Reader, Row, Transaction
+from regserver.storage.sql.statements import SQLiteTransaction, bind, drive, failure, is_busy
+
+T = TypeVar("T")
+
+SNAPSHOT_READERS = 2  # a long read leaves one for the others
+BUSY_SECONDS = 10.0  # how long a write waits for another process's
+
+# Transactions are begun in words, never by the driver; every statement of the catalog stays prepared.
+_CONNECTION: dict[str, Any] = {"isolation_level": None, "cached_statements": 256}
+
+
+class SQLiteDatabase:
+    """A ``Database`` (see the port) in one file. Used from the event loop that opened it."""
+
+    templates: ClassVar = {
+        "{TEXT}": "TEXT",  # its default collation compares bytes
+        "{BYTES}": "BLOB",
+        "{ID}": "INTEGER PRIMARY KEY AUTOINCREMENT",  # an id that was deleted never comes back
+        "{CLUSTERED}": "WITHOUT ROWID",
+    }
+
+    def __init__(
+        self, writer: GroupCommit, points: sqlite3.Connection, snapshots: list[_Snapshots], path: Path
+    ) -> None:
+        self._writer = writer
+        self._points = points
+        self._snapshots = snapshots
+        self._path = path
+        self._closed = False
+
+    @classmethod
+    async def open(cls, path: Path) -> SQLiteDatabase:
+        """Opens or creates the file, private to its owner (0600 in a new folder of 0700); migrates nothing.
+
+        Raises DatabaseFailed when it is no database, or where the filesystem cannot hold a write-ahead log.
+        """
+        try:
+            _create(path)
+            async with AsyncExitStack() as opened:
+                writer = GroupCommit(path, lambda: _connect_writer(path))
+                await writer.start()  # first: readers cannot create the log
+                opened.push_async_callback(writer.stop)
+                points = sqlite3.connect(_read_only(path), timeout=0, uri=True, **_CONNECTION)
+                opened.callback(points.close)
+                snapshots = [_Snapshots(path) for _ in range(SNAPSHOT_READERS)]
+                for reader in snapshots:
+                    await reader.open()
+                    opened.push_async_callback(reader.close)
+                opened.pop_all()
+        except (sqlite3.Error, OSError) as error:
+            raise failure(error, path) from error
+        return cls(writer, points, snapshots, path)
+
+    async def fetch(self, sql: str, *args: Any) -> list[Row]:
+        """In this thread, at once: a log is never locked for readers, so only its recovery is worth a thread.
+
+        All rows are taken before it returns, as an open cursor would pin its snapshot."""
+        try:
+            return self._points.execute(sql, bind(args)).fetchall()
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                raise failure(error, self._path) from error
+        return await self.read(lambda reader: reader.fetch(sql, *args))
+
+    async def read(self, body: Callable[[Reader], Awaitable[T]]) -> T:
+        self._check_open()
+        reader = min(self._snapshots, key=lambda reader: reader.waiting)
+        return await reader.run(body)
+
+    async def write(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        self._check_open()
+        return await self._writer.write(body)
+
+    async def close(self) -> None:
+        """Ends what waits, folds the log into the file, closes. Everything after it raises DatabaseFailed."""
+        if self._closed:
+            return
+        self._closed = True
+        for reader in self._snapshots:
+            await reader.close()
+        self._points.close()  # readers first: the last connection to close removes the log
+        await self._writer.stop()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DatabaseFailed("the database is closed")
+
+
+class _Snapshots:
+    """A reading connection in a thread of aiosqlite's. A body is one hop there and back, not one per statement."""
+
+    def __init__(self, path: Path) -> None:
+        self.waiting = 0
+        self._path = path
+        self._driver = aiosqlite.connect(_read_only(path), timeout=BUSY_SECONDS, uri=True, **_CONNECTION)
+        # Private to aiosqlite, as is _execute below: a contract test notices when they change. A process that dies
+        # without close() must not hang in its exit.
+        self._driver._thread.daemon = True
+
+    async def open(self) -> None:
+        _ = await self._driver
+
+    async def close(self) -> None:
+        await self._driver.close()
+
+    async def run(self, body: Callable[[Reader], Awaitable[T]]) -> T:
+        hop: Callable[..., Awaitable[T]] = self._driver._execute
+        self.waiting += 1
+        try:
+            return await hop(self._read, body)
+        except sqlite3.Error as error:  # of BEGIN or ROLLBACK
+            raise failure(error, self._path) from error
+        finally:
+            self.waiting -= 1
+
+    def _read(self, body: Callable[[Reader], Awaitable[T]]) -> T:
+        connection = self._driver._conn
+        connection.execute("BEGIN")
+        try:
+            return drive(body(SQLiteTransaction(connection, self._path)))
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+
+def _create(path: Path) -> None:
+    """Makes the file before SQLite does, as its log and index take over its permissions."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(descriptor).st_mode & 0o077:
+            os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+
+
+def _read_only(path: Path) -> str:
+    return f"{path.absolute().as_uri()}?mode=ro"
+
+
+def _connect_writer(path: Path) -> sqlite3.Connection:
+    connection: sqlite3.Connection = sqlite3.connect(path, timeout=BUSY_SECONDS, **_CONNECTION)
+    try:
+        _configure(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _configure(connection: sqlite3.Connection) -> None:
+    # Before the first table, and so before anything else: later it would take a VACUUM.
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+        raise DatabaseFailed("the filesystem of the catalog cannot hold a write-ahead log")
+    connection.execute("PRAGMA synchronous = FULL")  # a COMMIT returns after its fsync
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")
