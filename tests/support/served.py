@@ -6,6 +6,7 @@ For everything that talks to the registry as a stranger does: the real clients, 
 import base64
 import contextlib
 import dataclasses
+import hashlib
 import http.client
 import json
 import os
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,42 @@ class Served:
             time.sleep(0.02)
         given = self._data(self.manage("GET", f"/v1/registries/{created['id']}/credentials"), 200)
         return Tenant(created["id"], name, Account(given["username"], given["password"], self.host))
+
+    def fetch(self, account: Account, path: str, *, method: str = "GET", scope: str) -> Answer:
+        """A request to /v2 with a bearer token for `scope`; raises ServeError when no token is given."""
+        basic = {"Authorization": f"Basic {account.basic}"}
+        query = urllib.parse.urlencode({"service": self.host, "scope": scope})
+        given = self.request("GET", f"/token?{query}", headers=basic)
+        if given.status != 200:
+            raise ServeError(f"no token for {scope}: {given.status} {given.body[:2000]!r}")
+        accept = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json"
+        headers = {"Authorization": f"Bearer {given.json['token']}", "Accept": accept}
+        return self.request(method, path, headers=headers)
+
+    def stored(self, tenant: "Tenant", image: str, reference: str) -> dict[str, bytes]:
+        """Everything the image or index reaches, by digest, as the registry serves it; each must hash to its name."""
+        repository = f"{tenant.name}/{image}"
+        found: dict[str, bytes] = {}
+
+        def fetch(kind: str, name: str) -> bytes:
+            answer = self.fetch(tenant.robot, f"/v2/{repository}/{kind}/{name}", scope=f"repository:{repository}:pull")
+            if answer.status != 200:
+                raise ServeError(f"{kind} {name}: {answer.status} {answer.body[:2000]!r}")
+            digest = "sha256:" + hashlib.sha256(answer.body).hexdigest()
+            if ":" in name and digest != name:
+                raise ServeError(f"the bytes served for {name} hash to {digest}")
+            found[digest] = answer.body
+            return answer.body
+
+        def walk(name: str) -> None:
+            document = json.loads(fetch("manifests", name))
+            for child in document.get("manifests", []):
+                walk(child["digest"])
+            for blob in [document[key] for key in ("config",) if key in document] + document.get("layers", []):
+                fetch("blobs", blob["digest"])
+
+        walk(reference)
+        return found
 
     @staticmethod
     def _data(answer: Answer, status: int) -> Any:
