@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 GIB = 2**30
+DAY = 86400
+PREFIX = "REGSERVER_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,3 +44,355 @@ class Settings:
     reserve_bytes: int = 64 * 2**20  # /readyz is red with less free space than this
     trusted_proxies: tuple[str, ...] = ()
     log_format: str = "text"
+
+
+class ConfigError(Exception):
+    """A setting cannot be used. One line, made for stderr; never holds a secret's value."""
+
+
+Parser = Callable[[str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row: the flag ``--name``, the variable ``REGSERVER_NAME`` and the TOML key ``name`` with underscores.
+
+    ``parse`` takes the text of any of the three and raises ValueError with the bounds in words; ``default`` and
+    ``help`` are for people.
+    """
+
+    name: str
+    field: str
+    metavar: str
+    parse: Parser
+    default: str
+    help: str
+
+    @property
+    def key(self) -> str:
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.key.upper()
+
+    @property
+    def is_switch(self) -> bool:
+        return self.parse is switch
+
+
+def switch(text: str) -> bool:
+    value = _SWITCHES.get(text.strip().lower())
+    if value is None:
+        raise ValueError("must be true or false")
+    return value
+
+
+_SWITCHES = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def whole(least: int, most: int) -> Parser:
+    """A whole number from ``least`` to ``most``, both included."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,18}", text.strip()) or not least <= int(text) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def gigabytes(text: str) -> int:
+    """GiB, fractions allowed, as bytes."""
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()) or not float(text) > 0:
+        raise ValueError("must be a number of GiB above 0, such as 50 or 0.5")
+    return round(float(text) * GIB)
+
+
+def path(text: str) -> Path:
+    if not text or "\0" in text:
+        raise ValueError("must be a path")
+    return Path(text)
+
+
+def listen(text: str) -> tuple[str, int]:
+    """``HOST:PORT``; an IPv6 host in brackets; port 0 takes a free one."""
+    host, colon, port = text.strip().rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if not colon or not host or (":" in host) != bracketed or not re.fullmatch(r"[0-9]{1,5}", port):
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:5000 or [::1]:5000")
+    if int(port) > 65535:
+        raise ValueError("must have a port from 0 to 65535")
+    return host, int(port)
+
+
+def public_url(text: str) -> str:
+    """``http(s)://host[:port]`` and nothing after it: /v2 must be at the root of a host."""
+    parts = urlsplit(text.strip())
+    try:
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or "@" in parts.netloc or parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError("must be http(s)://HOST[:PORT] without a path: clients look for /v2/ at the root of a host")
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+def networks(text: str) -> tuple[str, ...]:
+    """Addresses or networks, separated by commas."""
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return tuple(str(ipaddress.ip_network(part)) for part in found)
+    except ValueError:
+        raise ValueError("must be addresses or networks such as 10.0.0.0/8, separated by commas") from None
+
+
+def log_format(text: str) -> str:
+    if text not in {"text", "json"}:
+        raise ValueError("must be text or json")
+    return text
+
+
+ROOT = Setting("root", "root", "DIR", path, "", "folder for everything the registry stores; made if missing")
+
+# One table: flags, variables, TOML keys and docs/settings.md all come from it.
+SETTINGS = (
+    ROOT,
+    Setting("listen", "listen", "HOST:PORT", listen, "127.0.0.1:5000", "address to listen on; port 0 takes a free one"),
+    Setting("dev", "dev", "", switch, "false", "open to everybody on this machine; loopback addresses only"),
+    Setting(
+        "public-url",
+        "public_url",
+        "URL",
+        public_url,
+        "the request's Host",
+        "how clients reach this server, such as https://registry.example.com",
+    ),
+    Setting("tls-cert", "tls_cert", "FILE", path, "plain HTTP", "certificate chain in PEM; needs --tls-key too"),
+    Setting("tls-key", "tls_key", "FILE", path, "plain HTTP", "private key in PEM, without a passphrase"),
+    Setting(
+        "admin-token-file",
+        "admin_token_file",
+        "FILE",
+        path,
+        "ROOT/admin-token",
+        "file that holds the administrator's token; made at first start unless REGSERVER_ADMIN_TOKEN is set",
+    ),
+    Setting(
+        "default-quota-gb",
+        "default_quota_bytes",
+        "N",
+        gigabytes,
+        "no limit",
+        "quota in GiB of a registry that has none of its own; fractions allowed",
+    ),
+    Setting(
+        "lease-seconds",
+        "lease_seconds",
+        "N",
+        whole(60, 30 * DAY),
+        "7200",
+        "how long an answer 'this blob exists' protects the blob for a push under way",
+    ),
+    Setting(
+        "upload-ttl-seconds",
+        "upload_ttl_seconds",
+        "N",
+        whole(60, 365 * DAY),
+        "604800",
+        "an upload that nobody has finished after this time is removed",
+    ),
+    Setting(
+        "untagged-seconds",
+        "untagged_seconds",
+        "N",
+        whole(0, 3650 * DAY),
+        "604800",
+        "how long a manifest that never had a tag stays",
+    ),
+    Setting(
+        "undo-seconds",
+        "undo_seconds",
+        "N",
+        whole(0, 3650 * DAY),
+        "604800",
+        "how long the collection in the background leaves what lost its last tag",
+    ),
+    Setting(
+        "epoch-seconds", "epoch_seconds", "N", whole(1, 3600), "60", "the grain of every age that permits a deletion"
+    ),
+    Setting("token-seconds", "token_seconds", "N", whole(60, 900), "300", "lifetime of a token from the token service"),
+    Setting(
+        "allow-sparse",
+        "allow_sparse",
+        "",
+        switch,
+        "false",
+        "accept manifests whose blobs or children were never pushed",
+    ),
+    Setting(
+        "max-manifest-bytes",
+        "max_manifest_bytes",
+        "N",
+        whole(4 * 2**20, 64 * 2**20),
+        "8388608",
+        "largest manifest accepted",
+    ),
+    Setting(
+        "max-upload-bytes",
+        "max_upload_bytes",
+        "N",
+        whole(1, 2**50),
+        "no limit",
+        "largest blob that an upload may reach",
+    ),
+    Setting(
+        "body-idle-seconds",
+        "body_idle_seconds",
+        "N",
+        whole(1, 3600),
+        "60",
+        "a request body that sends nothing for so long is cut",
+    ),
+    Setting(
+        "drain-seconds",
+        "drain_seconds",
+        "N",
+        whole(0, 3600),
+        "30",
+        "how long running requests may go on after SIGTERM",
+    ),
+    Setting(
+        "reserve-bytes",
+        "reserve_bytes",
+        "N",
+        whole(0, 2**50),
+        "67108864",
+        "with less free space than this, /readyz answers 503",
+    ),
+    Setting(
+        "trusted-proxies",
+        "trusted_proxies",
+        "NETS",
+        networks,
+        "none",
+        "addresses or networks whose X-Forwarded-* headers are believed, separated by commas",
+    ),
+    Setting(
+        "log-format",
+        "log_format",
+        "text|json",
+        log_format,
+        "text",
+        "one line per event on stderr, for people or machines",
+    ),
+)
+
+# Variables of this prefix that are no settings: the administrator's token (a secret has no flag), the file itself, what
+# the test suite calls CI, and what Kubernetes sets in a namespace that has a service of the name "regserver".
+_OTHER_VARIABLES = re.compile(
+    rf"{PREFIX}((ADMIN_TOKEN|CONFIG|CI|SERVICE_HOST|SERVICE_PORT.*|PORT_.*)=.*|PORT=\w+://.*)"
+)
+
+
+def load(
+    flags: Mapping[str, str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    file: str | None = None,
+) -> Settings:
+    """Settings from ``flags`` (by setting name) over the environment over the TOML file over the defaults.
+
+    ``file`` is ``--config``; without it ``REGSERVER_CONFIG``. Raises ConfigError.
+    """
+    environment = os.environ if environment is None else environment
+    _refuse_unknown_variables(environment)
+    file = file or environment.get(f"{PREFIX}CONFIG")
+    values = _from_file(Path(file)) if file else {}
+    for setting in SETTINGS:
+        if setting.variable in environment:
+            values[setting.field] = _parse(setting, environment[setting.variable], setting.variable)
+        if setting.name in flags:
+            values[setting.field] = _parse(setting, flags[setting.name], f"--{setting.name}")
+    if "root" not in values:
+        raise ConfigError("root is not set: pass --root DIR, or set REGSERVER_ROOT or root in the TOML file")
+    if "listen" in values:
+        values["host"], values["port"] = values.pop("listen")
+    return _checked(Settings(**values))
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    known = {setting.variable for setting in SETTINGS}
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known and not _OTHER_VARIABLES.match(f"{name}={environment[name]}"):
+            raise ConfigError(f"{_shown(name)}: there is no such setting{_nearest(name, known)}")
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{_shown(str(file))}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{_shown(str(file))}: not TOML: {_shown(str(error))}") from None
+    known = {setting.key: setting for setting in SETTINGS}
+    values = {}
+    for key, value in content.items():
+        where = f"{_shown(str(file))}: {_shown(key)}"
+        if key not in known:
+            raise ConfigError(f"{where}: there is no such setting{_nearest(key, set(known))}")
+        values[known[key].field] = _parse(known[key], _text(value, where), where)
+    return values
+
+
+def _text(value: object, where: str) -> str:
+    """A TOML value as the text that a flag would have."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str() | int() | float():
+            return str(value)
+        case list() if all(isinstance(item, str) for item in value):
+            return ",".join(value)
+    raise ConfigError(f"{where}: must be a text, a number, true or false")
+
+
+def _parse(setting: Setting, text: str, where: str) -> Any:
+    try:
+        return setting.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}, not {_shown(text)!r}") from None
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    import difflib  # only an error needs it
+
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)[:200]
+
+
+def _checked(settings: Settings) -> Settings:
+    """What no setting can say alone."""
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise ConfigError("--tls-cert and --tls-key belong together: one of them is missing")
+    if settings.dev and not is_loopback(settings.host):
+        raise ConfigError(
+            f"--dev is open to everybody and therefore listens on loopback only, not on {_shown(settings.host)}; "
+            "use --listen 127.0.0.1:PORT, or leave --dev out"
+        )
+    return settings
+
+
+def is_loopback(host: str) -> bool:
+    """``localhost``, 127.0.0.0/8 or ::1. A name that merely resolves there is not: tomorrow it may not."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
