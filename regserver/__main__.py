@@ -1,0 +1,152 @@
+"""The command line. Imports what a command needs when it runs, so that help and mistakes answer at once."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from regserver import __version__
+from regserver.config import ROOT, SETTINGS, ConfigError, Setting, Settings, load
+
+USAGE = 2  # the exit code of a command that cannot be carried out as written
+
+SERVE_EXAMPLES = """examples:
+  regserver serve --dev --root ./regserver-data
+      an open registry on 127.0.0.1:5000, for this machine only
+  regserver serve --root /var/lib/regserver --listen 0.0.0.0:443 \\
+      --tls-cert cert.pem --tls-key key.pem --public-url https://registry.example.com
+  REGSERVER_ROOT=/data regserver serve --config /etc/regserver.toml
+      every setting is a flag, a variable REGSERVER_… and a TOML key (allow_sparse = true);
+      flags win over variables, variables over the file
+
+signals: SIGTERM and SIGINT finish running requests, then exit 0; a second one ends at once.
+"""
+MIGRATE_EXAMPLES = """examples:
+  regserver migrate --root /var/lib/regserver
+      brings the catalog up to this version; serve does the same when it starts
+"""
+ROTATE_EXAMPLES = """examples:
+  regserver keys rotate --root /var/lib/regserver
+      a new key signs from the next start on; old tokens and passwords stay valid
+"""
+VERSION_EXAMPLES = """examples:
+  regserver version
+"""
+MAIN_EXAMPLES = """examples:
+  regserver serve --dev --root ./regserver-data
+  regserver serve --help
+"""
+
+
+class Arguments(argparse.ArgumentParser):
+    """One line instead of the whole usage: a service's log is where mistakes are read."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except ConfigError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(line: str) -> int:
+    sys.stderr.write(f"regserver: {line}\n")
+    return USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Arguments(prog="regserver", description="A container registry in one process.", **_text(MAIN_EXAMPLES))
+    parser.add_argument("--version", action="version", version=f"regserver {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Arguments)
+
+    _command(commands, "serve", _serve, "serve the registry", SERVE_EXAMPLES, SETTINGS)
+    _command(commands, "migrate", _migrate, "bring the catalog up to this version", MIGRATE_EXAMPLES, (ROOT,))
+
+    keys = commands.add_parser("keys", help="signing keys", description="Signing keys.", **_text(ROTATE_EXAMPLES))
+    actions = keys.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Arguments)
+    _command(actions, "rotate", _rotate_keys, "sign with a new key from now on", ROTATE_EXAMPLES, (ROOT,))
+
+    _command(commands, "version", _version, "print the version", VERSION_EXAMPLES, ())
+    return parser
+
+
+def _text(examples: str) -> dict[str, Any]:
+    return {"epilog": examples, "formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+
+
+def _command(
+    commands: argparse._SubParsersAction[Arguments],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    examples: str,
+    settings: Sequence[Setting],
+) -> None:
+    parser = commands.add_parser(
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", **_text(examples)
+    )
+    parser.set_defaults(command=run)
+    if settings:
+        parser.add_argument("--config", metavar="FILE", help="TOML file with settings (REGSERVER_CONFIG)")
+    for setting in settings:
+        default = f" (default: {setting.default})" if setting.default else ""
+        kind: dict[str, Any] = (
+            {"action": "store_const", "const": "true"} if setting.is_switch else {"metavar": setting.metavar}
+        )
+        parser.add_argument(
+            f"--{setting.name}",
+            dest=setting.name,
+            default=None,
+            help=f"{setting.help}{default}".replace("%", "%%"),
+            **kind,
+        )
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    given = vars(options)
+    flags = {setting.name: given[setting.name] for setting in SETTINGS if given.get(setting.name) is not None}
+    return load(flags, file=options.config)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    from regserver import logs, serving
+
+    logs.configure(settings.log_format)
+    return serving.run(settings)
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    from regserver.app import upgrade
+
+    for name in asyncio.run(upgrade(settings)):
+        sys.stdout.write(f"applied {name}\n")
+    return 0
+
+
+def _rotate_keys(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    from regserver.app import rotate_keys
+
+    sys.stdout.write(f"{asyncio.run(rotate_keys(settings))}\n")
+    return 0
+
+
+def _version(options: argparse.Namespace) -> int:
+    sys.stdout.write(f"regserver {__version__}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

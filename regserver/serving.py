@@ -1,0 +1,208 @@
+"""Serving: the listener, TLS, signals and the way out.
+
+The order of the way out: not ready, no new connections, running requests end, background work ends, files close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import ssl
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from regserver import __version__, logs
+from regserver.app import CANNOT_START, create_app, load_admin_token
+from regserver.config import Settings
+from regserver.web.health import LIFECYCLE
+
+logger = logging.getLogger(__name__)
+
+HEADER_SECONDS = 10.0  # a new connection that has not sent a whole request head by then is closed
+IDLE_SECONDS = 75.0  # the same for a connection that was used before
+CUT_SECONDS = 2.0  # what a request gets that the drain did not wait for: its cancellation
+BACKLOG = 1024
+# Bodies arrive as they are, in large reads; a token with many scopes needs long header lines.
+PROTOCOL: dict[str, Any] = {
+    "auto_decompress": False,
+    "read_bufsize": 2**20,
+    "max_line_size": 2**15,
+    "max_field_size": 2**15,
+    "keepalive_timeout": IDLE_SECONDS,
+    "access_log": None,
+}
+
+
+class ServeFailed(Exception):
+    """The server cannot listen as told. One line, made for stderr."""
+
+
+class Connection(web.RequestHandler):
+    """A connection whose first request head must arrive in time (slow-header attacks hold a descriptor each)."""
+
+    __slots__ = ("_silence",)
+    _silence: asyncio.TimerHandle | None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._silence = asyncio.get_running_loop().call_later(HEADER_SECONDS, self._close_if_silent)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+        super().connection_lost(exc)
+
+    def _close_if_silent(self) -> None:
+        self._silence = None
+        if not self._request_count:
+            self.force_close()
+
+
+class Listener:
+    """A served application. ``addresses`` are real ones: port 0 has become the port that was given."""
+
+    def __init__(self, runner: web.AppRunner, server: asyncio.Server) -> None:
+        self._runner = runner
+        self._server = server
+        self.addresses = [name.getsockname()[:2] for name in server.sockets]
+
+    async def close(self, drain_seconds: float) -> bool:
+        """The way out; True if every running request came to its end.
+
+        The drain is ours: the framework's shutdown stops reading first, so an upload under way could never end.
+        """
+        lifecycle = self._runner.app[LIFECYCLE]
+        lifecycle.draining = True
+        self._server.close()
+        drained = await lifecycle.drain(drain_seconds)
+        await self._runner.cleanup()
+        return drained
+
+
+async def listen(app: web.Application, settings: Settings) -> Listener:
+    """Starts the application and listens. Raises ServeFailed when the address or the certificate cannot be used."""
+    context = tls_context(settings)
+    runner = make_runner(app)
+    await runner.setup()
+    try:
+        server = await asyncio.get_running_loop().create_server(
+            _connections(runner),
+            settings.host,
+            settings.port,
+            ssl=context,
+            ssl_handshake_timeout=HEADER_SECONDS if context else None,
+            backlog=BACKLOG,
+        )
+    except OSError as error:
+        await runner.cleanup()
+        reason = error.strerror or str(error)
+        raise ServeFailed(f"cannot listen on {settings.host}:{settings.port}: {reason}") from None
+    return Listener(runner, server)
+
+
+def make_runner(app: web.Application) -> web.AppRunner:
+    return web.AppRunner(app, shutdown_timeout=CUT_SECONDS, **PROTOCOL)
+
+
+def _connections(runner: web.AppRunner) -> Callable[[], Connection]:
+    manager = runner.server
+    if manager is None:
+        raise RuntimeError("the runner is not set up")
+    loop = asyncio.get_running_loop()
+    return lambda: Connection(manager, loop=loop, **PROTOCOL)
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """TLS 1.2 and newer (RFC 8996). None without a certificate. Raises ServeFailed."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        # The empty passphrase: a protected key fails at once instead of asking a terminal that a service does not have.
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
+    except OSError as error:  # ssl.SSLError is one
+        raise ServeFailed(f"--tls-cert, --tls-key: {error.strerror or error}") from None
+    return context
+
+
+def run(settings: Settings) -> int:
+    """`regserver serve`: the exit code. What keeps it from starting is one line on stderr."""
+    try:
+        asyncio.run(serve(settings, load_admin_token(settings)))
+    except (ServeFailed, *CANNOT_START) as error:
+        sys.stderr.write(f"regserver: {logs.clean(str(error))}\n")
+        return 1
+    return 0
+
+
+async def serve(settings: Settings, admin_token: str) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. A second signal ends at once: the store needs no goodbye."""
+    stopping = _on_signals()
+    app = await create_app(settings, admin_token=admin_token)
+    listener = await listen(app, settings)
+    logger.info(
+        "listening", extra={"version": __version__, "address": url_of(settings, listener), "root": settings.root}
+    )
+    announce(settings, listener)
+    await stopping.wait()
+    logger.info("shutting down", extra={"drain_seconds": settings.drain_seconds})
+    if not await listener.close(settings.drain_seconds):
+        logger.warning("requests were cut: they did not end within the drain time")
+    logger.info("stopped")
+
+
+def _on_signals() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop(number: int) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    return stopping
+
+
+def url_of(settings: Settings, listener: Listener) -> str:
+    return f"{'https' if settings.tls_cert else 'http'}://{host_of(listener)}"
+
+
+def host_of(listener: Listener) -> str:
+    host, port = listener.addresses[0]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def announce(settings: Settings, listener: Listener) -> None:
+    """What a person does next, on stdout. Never a secret: only where it is."""
+    host = host_of(listener)
+    if settings.dev:
+        host = host.replace("127.0.0.1:", "localhost:").replace("[::1]:", "localhost:")
+        lines = [
+            f"push   docker tag alpine {host}/my-images/alpine:v1 && docker push {host}/my-images/alpine:v1",
+            f"pull   docker pull {host}/my-images/alpine:v1",
+            f"stop   Ctrl-C; the data stays in {settings.root.resolve()}",
+        ]
+    else:
+        lines = [
+            f"login  docker login -u admin --password-stdin {_public_host(settings, host)} < {_token_place(settings)}"
+        ]
+    sys.stdout.write("".join(f"  {line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+def _public_host(settings: Settings, host: str) -> str:
+    return settings.public_url.partition("://")[2] if settings.public_url else host
+
+
+def _token_place(settings: Settings) -> str:
+    return str((settings.admin_token_file or settings.root / "admin-token").resolve())
