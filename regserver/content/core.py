@@ -1,13 +1,19 @@
-"""What the rules stand on."""
+"""What the rules stand on, and the few of them that all share."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from regserver.config import Settings
+from regserver.errors import ErrorCode, RegistryError
 from regserver.storage.blobs.port import BlobStore
-from regserver.storage.sql.port import Database
+from regserver.storage.catalog import usage
+from regserver.storage.sql.port import Database, Reader
+
+Body = AsyncIterator[Sequence[bytes]]
+"""A request's bytes in batches of about 1 MiB; it raises if they end before they are complete."""
 
 
 @dataclass(slots=True)
@@ -31,6 +37,11 @@ class Usage:
     def nearly_full(self) -> bool:
         return self.limit is not None and self.used * 10 > self.limit * 9
 
+    @property
+    def room(self) -> int | None:
+        """Bytes that may still come; None is any number."""
+        return None if self.limit is None else max(0, self.limit - self.used)
+
 
 @dataclass(frozen=True, slots=True)
 class Core:
@@ -40,5 +51,32 @@ class Core:
     health: Health = field(default_factory=Health)
 
     def epochs(self, seconds: int) -> int:
-        """How many epochs must have passed before so many seconds certainly have: rounded up, and one for the edge."""
+        """After how many epochs so many seconds have certainly passed: rounded up, and one for the edge."""
         return math.ceil(seconds / self.settings.epoch_seconds) + 1
+
+    def lease_floor(self, epoch: int) -> int:
+        """The oldest epoch whose leases still live in this one."""
+        return epoch - self.epochs(self.settings.lease_seconds)
+
+    async def usage(self, reader: Reader, registry_id: str) -> Usage:
+        used, own = await usage.read(reader, registry_id)
+        return Usage(used, own if own is not None else self.settings.default_quota_bytes)
+
+    async def settle(self, reader: Reader, registry_id: str, before: Usage) -> Usage:
+        """The last step of a transaction that may have charged: what does not fit undoes it all.
+
+        Raises RegistryError DENIED with the figures. A step that charges nothing passes even beyond the limit.
+        """
+        after = await self.usage(reader, registry_id)
+        if after.limit is not None and after.used > after.limit and after.used > before.used:
+            raise quota_exceeded(before, after.used - before.used)
+        return after
+
+
+def quota_exceeded(usage: Usage, needed: int) -> RegistryError:
+    limit = usage.limit or 0
+    return RegistryError(
+        ErrorCode.DENIED,
+        {"reason": "quota", "used_bytes": usage.used, "limit_bytes": limit, "needed_bytes": needed},
+        message=f"quota exceeded: {usage.used} of {limit} bytes are used and {needed} more are needed",
+    )

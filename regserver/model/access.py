@@ -21,14 +21,14 @@ class Access(Enum):
     """What a route demands of its caller. A route without one cannot be built."""
 
     OPEN = "open"  # anybody: health, OPTIONS, the API description
-    TOKEN = "token"  # the token service judges credentials itself
+    TOKEN = "token"  # noqa: S105 - the token service judges credentials itself
     LOGIN = "login"  # any live credentials, whatever they may do (end-1)
     CATALOG = "catalog"  # any live credentials; the answer is filtered
     PULL = "pull"  # pull on the repository of the path
     PUSH = "push"  # pull and push on it
     DELETE = "delete"  # delete on it
     API_READ = "api_read"  # /v1, changes nothing, shows no secret
-    API_SECRET = "api_secret"  # /v1, shows or makes a secret
+    API_SECRET = "api_secret"  # noqa: S105 - /v1, shows or makes a secret
     API_WRITE = "api_write"  # /v1, changes something
 
     @property
@@ -82,7 +82,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A repository that authorisation has passed, pinned to the registry's id: a later registry of that name is another."""
+    """A repository that authorisation has passed, pinned to its registry's id: a later one of that name is another."""
 
     registry_id: str
     name: RepositoryName

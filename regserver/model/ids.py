@@ -1,4 +1,7 @@
-"""Identifiers: a prefix that names the kind, and a UUIDv7 (RFC 9562 §5.7) in lower-case base32hex (RFC 4648 §7), so ids sort by age."""
+"""Identifiers: a prefix that names the kind, and a UUIDv7 (RFC 9562 §5.7).
+
+The UUID stands in lower-case base32hex (RFC 4648 §7), which keeps its order: ids sort by age.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Manifests as the registry reads them: strict JSON in, edges and a few facts out; the bytes are kept as they came.
 
-Sources: OCI image spec (manifest, image index, descriptor), Docker schema 2. Edges are read from ``config``, ``layers``,
-``blobs`` and ``manifests`` whatever the media type says, so an unknown type cannot hide what it needs.
+Sources: OCI image spec (manifest, image index, descriptor), Docker schema 2. Edges are read from ``config``,
+``layers``, ``blobs`` and ``manifests`` whatever the media type says, so an unknown type cannot hide what it needs.
 """
 
 from __future__ import annotations

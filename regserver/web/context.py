@@ -53,7 +53,8 @@ class Call:
 
     @property
     def repository(self) -> Target:
-        assert self.target is not None, "the route names no repository"
+        if self.target is None:
+            raise LookupError("the route names no repository")
         return self.target
 
 

@@ -67,9 +67,12 @@ CREATE TABLE uploads (
 CREATE INDEX uploads_by_repository ON uploads (repository_id);
 CREATE INDEX uploads_by_epoch ON uploads (epoch);
 
+-- What is to be unlinked. size and job_id: whose collection gets the bytes credited, once, when the row goes.
 CREATE TABLE trash (
     key {TEXT} PRIMARY KEY,
-    digest {TEXT}
+    digest {TEXT},
+    size BIGINT,
+    job_id {TEXT}
 );
 
 -- registry_id repeats what repositories says, so that "anywhere else in this registry?" is one index range.

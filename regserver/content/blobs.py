@@ -1,0 +1,85 @@
+"""Blobs: what is linked here may be read, mounted, promised; a link goes only when nothing here needs it."""
+
+from __future__ import annotations
+
+from regserver.content import leasing
+from regserver.content.core import Core, Usage
+from regserver.errors import ErrorCode, RegistryError
+from regserver.model.access import Action, Caller, Target
+from regserver.model.digest import Digest
+from regserver.storage.blobs.port import LocalFile
+from regserver.storage.catalog import blobs, leases, repositories
+from regserver.storage.sql.port import Transaction
+
+
+def _unknown(digest: Digest) -> RegistryError:
+    return RegistryError(ErrorCode.BLOB_UNKNOWN, {"digest": str(digest)})
+
+
+class Blobs:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def stat(self, target: Target, caller: Caller, digest: Digest) -> int:
+        """The blob's size in bytes (end-2, HEAD). To who may push here this is a promise: a lease is committed first.
+
+        Raises RegistryError BLOB_UNKNOWN.
+        """
+        found = await blobs.linked(self._core.db, target, digest)
+        if found is None:
+            raise _unknown(digest)
+        if Action.PUSH in target.rights and not await leasing.promise_blob(self._core, target, caller, digest):
+            raise _unknown(digest)
+        return found.size
+
+    async def open(self, target: Target, digest: Digest) -> LocalFile:
+        """The blob, open: it can be read to its end even if it is collected meanwhile. The receiver closes ``fd``.
+
+        Raises RegistryError BLOB_UNKNOWN.
+        """
+        found = await blobs.linked(self._core.db, target, digest)
+        file = await self._core.blobs.open(found.key, digest) if found else None
+        if found is None or file is None:
+            raise _unknown(digest)
+        return file
+
+    async def mount(self, target: Target, caller: Caller, digest: Digest, source: Target | None) -> Usage | None:
+        """Links a blob of a readable repository here without its bytes (end-11); None if there is none to link.
+
+        ``source`` has passed the account's live grants. Without one, any repository of the same registry serves.
+        Raises RegistryError DENIED when the quota cannot take it, NAME_UNKNOWN when the registry has gone.
+        """
+
+        async def body(tx: Transaction) -> Usage | None:
+            if source is not None:
+                there = await blobs.linked(tx, source, digest)
+                size = there.size if there else None
+            else:
+                size = await blobs.size_in_registry(tx, target.registry_id, str(digest))
+            if size is None:
+                return None
+            before = await self._core.usage(tx, target.registry_id)
+            repository_id = await repositories.ensure(tx, target)
+            await blobs.link(tx, repository_id, target.registry_id, str(digest), size)
+            await leasing.hold_blob(self._core, tx, repository_id, caller, digest)
+            return await self._core.settle(tx, target.registry_id, before)
+
+        return await self._core.db.write(body)
+
+    async def delete(self, target: Target, caller: Caller, digest: Digest) -> None:
+        """Ends the link and the caller's own lease (end-10); other sessions' leases keep the blob for their holders.
+
+        Raises RegistryError BLOB_UNKNOWN without a link, REFERENCED, naming the manifest, while one here uses it.
+        """
+
+        async def body(tx: Transaction) -> None:
+            found = await blobs.linked(tx, target, digest)
+            if found is None:
+                raise _unknown(digest)
+            user = await blobs.user(tx, found.repository_id, str(digest))
+            if user is not None:
+                raise RegistryError(ErrorCode.REFERENCED, {"digest": str(digest), "referenced_by": user})
+            await blobs.unlink(tx, found.repository_id, target.registry_id, str(digest))
+            await leases.spend_blob(tx, found.repository_id, caller.session, str(digest))
+
+        await self._core.db.write(body)

@@ -1,0 +1,237 @@
+"""Mark and sweep, online: it never blocks a push and never needs to have seen the whole store at one moment.
+
+Mark chooses what to try, from whatever it read; each step proves again, in its own transaction, that nothing holds
+what it takes. Any number of collectors may run, and be killed between any two steps (docs/gc-proof.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from regserver.content.core import Core
+from regserver.model.digest import Digest
+from regserver.storage.blobs.port import StoredFile
+from regserver.storage.catalog import blobs, clock, garbage, leases, manifests, repositories
+from regserver.storage.sql.port import Reader, Transaction
+
+BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    phase: str  # manifests, links, blobs, files
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A living lease: what it holds, and in at most how many seconds it will have ended."""
+
+    image: str
+    digest: str
+    seconds: int
+
+
+@dataclass(slots=True)
+class Report:
+    """``bytes_freed`` and ``blobs_deleted`` count what the disk got back for this collection, once."""
+
+    manifests_deleted: int = 0
+    links_dropped: int = 0
+    blobs_deleted: int = 0
+    bytes_freed: int = 0
+    held: list[Held] = field(default_factory=list)
+
+
+Listener = Callable[[Progress], Awaitable[None]]
+
+
+async def _silent(_: Progress) -> None:
+    return
+
+
+class Collector:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def collect(
+        self, registry_id: str, progress: Listener | None = None, *, job_id: str | None = None, patient: bool = False
+    ) -> Report:
+        """Frees what nothing in this registry holds any more; blobs go when no registry links them.
+
+        ``patient`` (the collection in the background) also waits out the undo window of deleted tags. With a
+        ``job_id`` the freed bytes are credited to that row of ``gc_jobs``, by whichever collector unlinks them.
+        """
+        tell, report = progress or _silent, Report()
+        await self._expire_leases()
+        report.manifests_deleted = await self._drop_manifests(registry_id, tell, patient=patient)
+        report.links_dropped = await self._drop_links(registry_id, tell)
+        await self.condemn(job_id, tell)
+        blobs_reaped, bytes_reaped = await self.reap(tell)
+        while job_id is not None and await garbage.waiting(self._core.db, job_id):
+            await self.reap(tell)  # another collector was unlinking the same files and has not forgotten them yet
+        if job_id is not None:
+            report.bytes_freed, report.blobs_deleted = await garbage.credited(self._core.db, job_id)
+        else:
+            report.bytes_freed, report.blobs_deleted = bytes_reaped, blobs_reaped
+        report.held = await self._held(registry_id)
+        return report
+
+    async def condemn(self, job_id: str | None = None, progress: Listener | None = None) -> int:
+        """Blobs with no link and no lease in any registry: row out, key into the trash, in one transaction (L5)."""
+        tell, after, count = progress or _silent, "", 0
+        while True:
+            floors = await self._floors(self._core.db, patient=False)
+
+            async def look(reader: Reader, after: str = after, floor: int = floors.lease) -> list[str]:
+                return await garbage.loose_blobs(reader, after, floor, BATCH)
+
+            batch = await self._core.db.read(look)
+            if not batch:
+                return count
+
+            async def body(tx: Transaction, batch: list[str] = batch) -> int:
+                floor = (await self._floors(tx, patient=False)).lease
+                return sum([await garbage.condemn(tx, digest, floor, job_id) for digest in batch])
+
+            count += await self._core.db.write(body)
+            after = batch[-1]
+            await tell(Progress("blobs", count, count))
+
+    async def reap(self, progress: Listener | None = None) -> tuple[int, int]:
+        """Unlinks what the trash names, makes that durable, then forgets it (L6). Returns blobs and bytes given back.
+
+        A crash between any two of the three repeats only what is harmless: the row stays until the file is gone.
+        """
+        tell, files, size = progress or _silent, 0, 0
+        while batch := await garbage.trashed(self._core.db, BATCH):
+            freed = {key: await self._core.blobs.remove(key, _digest(digest)) for key, digest in batch}
+            await self._core.blobs.sync_removals()
+
+            async def body(tx: Transaction, freed: dict[str, int] = freed) -> list[int]:
+                counted = [await garbage.forget(tx, key, size) for key, size in freed.items()]
+                return [size for size in counted if size is not None]
+
+            sizes = await self._core.db.write(body)
+            files, size = files + len(sizes), size + sum(sizes)
+            await tell(Progress("files", files, files))
+        return files, size
+
+    async def sweep(self) -> int:
+        """Removes files that no table names (L7): left by a power cut between a commit and what should follow it.
+
+        Names are listed first and asked for afterwards, all three tables in one statement, so that a key which an
+        upload registers or moves meanwhile is never taken for an orphan. Returns how many went.
+        """
+        count = 0
+        async for batch in _resting(self._core.blobs.scan()):
+            for file in batch:
+                if await garbage.is_named(self._core.db, file.key):
+                    continue
+                await self._core.blobs.remove(file.key, file.digest)
+                count += 1
+        await self._core.blobs.sync_removals()
+        return count
+
+    # -- the steps of one registry
+
+    async def _drop_manifests(self, registry_id: str, tell: Listener, *, patient: bool) -> int:
+        count, seen, after = 0, 0, (0, "")
+        while True:
+
+            async def look(reader: Reader, after: tuple[int, str] = after) -> list[tuple[int, str]]:
+                rows = await garbage.untagged_manifests(reader, registry_id, after, BATCH)
+                return [(row[0], row[1]) for row in rows]
+
+            batch = await self._core.db.read(look)
+            if not batch:
+                return count
+
+            async def body(tx: Transaction, batch: list[tuple[int, str]] = batch) -> int:
+                floors = await self._floors(tx, patient=patient)
+                return sum([await drop_manifest(tx, registry_id, *candidate, floors) for candidate in batch])
+
+            count += await self._core.db.write(body)
+            after, seen = batch[-1], seen + len(batch)
+            await tell(Progress("manifests", seen, seen))
+
+    async def _drop_links(self, registry_id: str, tell: Listener) -> int:
+        count, known = 0, await repositories.in_registry(self._core.db, registry_id)
+        for place, repository_id in enumerate(known, 1):
+            count += await self._drop_links_of(registry_id, repository_id)
+            await tell(Progress("links", place, len(known)))
+        return count
+
+    async def _drop_links_of(self, registry_id: str, repository_id: int) -> int:
+        count, after, more = 0, "", True
+        while more:
+
+            async def body(tx: Transaction, after: str = after) -> list[str]:
+                floor = (await self._floors(tx, patient=False)).lease
+                unused = await garbage.unused_links(tx, repository_id, after, floor, BATCH)
+                for digest in unused:
+                    await blobs.unlink(tx, repository_id, registry_id, digest)
+                return unused
+
+            dropped = await self._core.db.write(body)
+            count, more = count + len(dropped), len(dropped) == BATCH
+            after = dropped[-1] if dropped else after
+        return count
+
+    async def _expire_leases(self) -> None:
+        async def body(tx: Transaction) -> None:
+            await leases.expire(tx, (await self._floors(tx, patient=False)).lease)
+
+        await self._core.db.write(body)
+
+    async def _floors(self, reader: Reader, *, patient: bool) -> garbage.Floors:
+        epoch, settings = await clock.epoch(reader), self._core.settings
+        return garbage.Floors(
+            lease=self._core.lease_floor(epoch),
+            untagged=epoch - self._core.epochs(settings.untagged_seconds),
+            undo=epoch - self._core.epochs(settings.undo_seconds) if patient else epoch + 1,
+        )
+
+    async def _held(self, registry_id: str) -> list[Held]:
+        epoch = await clock.epoch(self._core.db)
+        floor, each = self._core.lease_floor(epoch), self._core.settings.epoch_seconds
+        rows = await leases.held(self._core.db, registry_id, floor, 100)
+        return [Held(image, digest, (taken - floor + 1) * each) for image, digest, taken in rows]
+
+
+async def drop_manifest(
+    tx: Transaction, registry_id: str, repository_id: int, digest: str, floors: garbage.Floors
+) -> int:
+    """Takes a dead manifest together with everything above it; returns how many went.
+
+    "Nothing points at it" would not do: an index may list its own subject. The closure of parents and subjects is
+    what could keep it; where no member has a tag, a lease or a window, all of them are dead (L8).
+    """
+    if await manifests.size_here(tx, repository_id, digest) is None:
+        return 0
+    closure, waiting = {digest}, [digest]
+    while waiting:
+        member = waiting.pop()
+        if await garbage.is_rooted(tx, repository_id, member, floors):
+            return 0
+        new = set(await garbage.keepers(tx, repository_id, member)) - closure
+        closure |= new
+        waiting.extend(new)
+    for member in sorted(closure):
+        await manifests.drop_edges(tx, repository_id, member)
+    for member in sorted(closure):
+        await manifests.delete(tx, registry_id, repository_id, member)
+    return len(closure)
+
+
+async def _resting(batches: AsyncIterator[Sequence[StoredFile]]) -> AsyncIterator[Sequence[StoredFile]]:
+    async for batch in batches:
+        yield batch
+        await asyncio.sleep(0)  # a large store is walked without holding up a request
+
+
+def _digest(text: str | None) -> Digest | None:
+    return Digest(text) if text else None

@@ -1,0 +1,81 @@
+"""What a server does by itself: moves the clock, ends upload sessions that nobody continues, empties the trash."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from regserver.content.clock import Clock
+from regserver.content.collector import BATCH, Collector
+from regserver.content.core import Core
+from regserver.storage.blobs.port import StoreFailed
+from regserver.storage.catalog import clock, garbage, uploads
+from regserver.storage.sql.port import DatabaseFailed, Transaction
+
+log = logging.getLogger("regserver.housekeeping")
+
+
+class Housekeeping:
+    def __init__(self, core: Core, collector: Collector | None = None, clock: Clock | None = None) -> None:
+        self._core = core
+        self._collector = collector or Collector(core)
+        self._clock = clock or Clock(core)
+
+    async def recover(self) -> None:
+        """Before the first request, from the tables alone: the clock runs. What else is open is resumed in ``run``."""
+        await self._clock.tick()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until ``stop``. A failure is logged and tried again at the next turn; it never ends the server."""
+        pause = max(1, self._core.settings.epoch_seconds // 4)
+        swept = False
+        while not stop.is_set():
+            try:
+                await self.run_once()
+                if not swept:
+                    await self._sweep()
+                    swept = True
+            except StoreFailed as failed:
+                if failed.fatal:
+                    self._core.health.fail("a sync to disk failed; check the disk, then restart")
+                log.warning("housekeeping: %s", failed)
+            except DatabaseFailed as failed:
+                log.warning("housekeeping: %s", failed)
+            await _sleep(stop, pause)
+
+    async def run_once(self) -> None:
+        """One turn: tick, expire, reap."""
+        await self._clock.tick()
+        await self.expire_uploads()
+        await self._collector.reap()
+
+    async def expire_uploads(self) -> int:
+        """Moves the keys of sessions past their age from ``uploads`` to ``trash``: safe under a live request (L2)."""
+        count = 0
+        while True:
+            epoch = await clock.epoch(self._core.db)
+            floor = epoch - self._core.epochs(self._core.settings.upload_ttl_seconds)
+            batch = await uploads.expired(self._core.db, floor, BATCH)
+            if not batch:
+                return count
+
+            async def body(tx: Transaction, batch: list[tuple[str, str]] = [(r[0], r[1]) for r in batch]) -> None:  # noqa: B006
+                for upload_id, key in batch:
+                    if await uploads.take(tx, upload_id, key):
+                        await garbage.trash(tx, key, None)
+
+            await self._core.db.write(body)
+            count += len(batch)
+
+    async def _sweep(self) -> None:
+        swept = await self._collector.sweep()
+        if swept:
+            log.info("removed %d files that no table names", swept)
+
+
+async def _sleep(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return

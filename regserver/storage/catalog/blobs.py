@@ -1,0 +1,120 @@
+"""Blob rows (which file is the blob) and links (which repository may serve it)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from regserver.model.access import Target
+from regserver.model.digest import Digest
+from regserver.storage.catalog import usage
+from regserver.storage.sql.port import Reader, Transaction
+
+
+class Linked(NamedTuple):
+    repository_id: int
+    size: int
+    key: str
+
+
+LINKED = """
+SELECT r.id, b.size, b.key FROM repositories r
+JOIN repository_blobs l ON l.repository_id = r.id JOIN blobs b ON b.digest = l.digest
+WHERE r.registry_id = $1 AND r.name = $2 AND l.digest = $3
+"""
+
+
+async def linked(reader: Reader, target: Target, digest: Digest) -> Linked | None:
+    """The blob as this repository may serve it; None without a link here, whatever else the store holds (I4)."""
+    rows = await reader.fetch(LINKED, target.registry_id, target.name.image, str(digest))
+    return Linked(*rows[0]) if rows else None
+
+
+SIZE_HERE = """
+SELECT b.size FROM repository_blobs l JOIN blobs b ON b.digest = l.digest WHERE l.repository_id = $1 AND l.digest = $2
+"""
+
+
+async def size_here(reader: Reader, repository_id: int, digest: str) -> int | None:
+    """The size of a blob linked in this repository, else None."""
+    rows = await reader.fetch(SIZE_HERE, repository_id, digest)
+    return rows[0][0] if rows else None
+
+
+SIZE = "SELECT size FROM blobs WHERE digest = $1"
+
+
+async def size(reader: Reader, digest: str) -> int | None:
+    """The size of a blob that has a row, linked or not."""
+    rows = await reader.fetch(SIZE, digest)
+    return rows[0][0] if rows else None
+
+
+ANYWHERE_IN_REGISTRY = """
+SELECT b.size FROM repository_blobs l JOIN blobs b ON b.digest = l.digest
+WHERE l.digest = $2 AND l.registry_id = $1 LIMIT 1
+"""
+
+
+async def size_in_registry(reader: Reader, registry_id: str, digest: str) -> int | None:
+    """The size of a blob that any repository of this registry links, else None."""
+    rows = await reader.fetch(ANYWHERE_IN_REGISTRY, registry_id, digest)
+    return rows[0][0] if rows else None
+
+
+INSERT = "INSERT INTO blobs (digest, size, key) VALUES ($1, $2, $3) ON CONFLICT (digest) DO NOTHING"
+
+
+async def insert(tx: Transaction, digest: Digest, size: int, key: str) -> bool:
+    """Makes the key's file the blob; False if the digest has one already (the caller's key is then to be trashed)."""
+    return await tx.execute(INSERT, str(digest), size, key) == 1
+
+
+LINK = """
+INSERT INTO repository_blobs (repository_id, digest, registry_id) VALUES ($1, $2, $3)
+ON CONFLICT (repository_id, digest) DO NOTHING
+"""
+
+
+async def link(tx: Transaction, repository_id: int, registry_id: str, digest: str, size: int) -> None:
+    """Lets the repository serve the blob, charges the registry if it is its first link, and meets waiting references.
+
+    The caller has proven the right to link: own bytes, a readable source, or an own lease (I4).
+    """
+    first = await size_in_registry(tx, registry_id, digest) is None
+    if await tx.execute(LINK, repository_id, digest, registry_id) == 0:
+        return
+    if first:
+        await usage.charge(tx, registry_id, size)
+    await _meet(tx, repository_id, digest, size)
+
+
+WAITING = "SELECT manifest FROM missing_references WHERE repository_id = $1 AND digest = $2 AND size = $3"
+MEET = "INSERT INTO manifest_blobs (repository_id, manifest, digest) VALUES ($1, $2, $3)"
+MET = "DELETE FROM missing_references WHERE repository_id = $1 AND manifest = $2 AND digest = $3"
+
+
+async def _meet(tx: Transaction, repository_id: int, digest: str, size: int) -> None:
+    for (manifest,) in await tx.fetch(WAITING, repository_id, digest, size):
+        await tx.execute(MEET, repository_id, manifest, digest)
+        await tx.execute(MET, repository_id, manifest, digest)
+
+
+UNLINK = "DELETE FROM repository_blobs WHERE repository_id = $1 AND digest = $2"
+
+
+async def unlink(tx: Transaction, repository_id: int, registry_id: str, digest: str) -> None:
+    """Ends the link, and gives the bytes back with the registry's last one. The caller has proven that nothing holds it."""
+    held = await size_here(tx, repository_id, digest)
+    if await tx.execute(UNLINK, repository_id, digest) == 0 or held is None:
+        return
+    if await size_in_registry(tx, registry_id, digest) is None:
+        await usage.charge(tx, registry_id, -held)
+
+
+USER = "SELECT manifest FROM manifest_blobs WHERE repository_id = $1 AND digest = $2 ORDER BY manifest LIMIT 1"
+
+
+async def user(reader: Reader, repository_id: int, digest: str) -> str | None:
+    """One manifest of this repository that references the blob, else None."""
+    rows = await reader.fetch(USER, repository_id, digest)
+    return rows[0][0] if rows else None

@@ -1,0 +1,164 @@
+"""What collection reads and takes. Each ``candidates`` only chooses what to try; each step proves again in its own
+transaction that nothing holds what it takes (docs/gc-proof.md)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from regserver.storage.sql.port import Reader, Row, Transaction
+
+UNTAGGED = """
+SELECT m.repository_id, m.digest FROM repositories r JOIN manifests m ON m.repository_id = r.id
+WHERE r.registry_id = $1 AND (m.repository_id, m.digest) > ($2, $3)
+  AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = m.repository_id AND t.digest = m.digest)
+ORDER BY m.repository_id, m.digest LIMIT $4
+"""
+
+
+async def untagged_manifests(reader: Reader, registry_id: str, after: tuple[int, str], limit: int) -> list[Row]:
+    """(repository, digest) of manifests without a tag of their own."""
+    return await reader.fetch(UNTAGGED, registry_id, after[0], after[1], limit)
+
+
+KEEPERS = """
+SELECT parent FROM manifest_children WHERE repository_id = $1 AND child = $2
+UNION
+SELECT s.digest FROM manifests m JOIN manifests s ON s.repository_id = m.repository_id AND s.digest = m.subject
+WHERE m.repository_id = $1 AND m.digest = $2
+"""
+
+
+async def keepers(reader: Reader, repository_id: int, digest: str) -> list[str]:
+    """The manifests that keep this one directly: the indexes that list it, and its subject."""
+    return [row[0] for row in await reader.fetch(KEEPERS, repository_id, digest)]
+
+
+ROOTED = """
+SELECT 1 FROM manifests m WHERE m.repository_id = $1 AND m.digest = $2 AND (
+  EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = $1 AND t.digest = $2)
+  OR EXISTS (SELECT 1 FROM manifest_leases h WHERE h.repository_id = $1 AND h.digest = $2 AND h.epoch >= $3)
+  OR (m.was_held = 0 AND m.pushed_epoch >= $4)
+  OR m.released_epoch >= $5)
+"""
+
+
+class Floors(NamedTuple):
+    """The oldest epochs that still hold something: a lease, an untagged push, a deleted tag that may be undone."""
+
+    lease: int
+    untagged: int
+    undo: int
+
+
+async def is_rooted(reader: Reader, repository_id: int, digest: str, floors: Floors) -> bool:
+    """Does a tag, a lease or a window hold this manifest itself?"""
+    return bool(await reader.fetch(ROOTED, repository_id, digest, *floors))
+
+
+UNUSED_LINKS = """
+SELECT l.digest FROM repository_blobs l WHERE l.repository_id = $1 AND l.digest > $2
+  AND NOT EXISTS (SELECT 1 FROM manifest_blobs e WHERE e.repository_id = $1 AND e.digest = l.digest)
+  AND NOT EXISTS (SELECT 1 FROM blob_leases h WHERE h.repository_id = $1 AND h.digest = l.digest AND h.epoch >= $3)
+ORDER BY l.digest LIMIT $4
+"""
+
+
+async def unused_links(reader: Reader, repository_id: int, after: str, lease_floor: int, limit: int) -> list[str]:
+    """Digests linked here that no manifest here uses and no lease here holds."""
+    return [row[0] for row in await reader.fetch(UNUSED_LINKS, repository_id, after, lease_floor, limit)]
+
+
+LOOSE = """
+SELECT b.digest FROM blobs b WHERE b.digest > $1
+  AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest)
+  AND NOT EXISTS (SELECT 1 FROM blob_leases h WHERE h.digest = b.digest AND h.epoch >= $2)
+ORDER BY b.digest LIMIT $3
+"""
+
+
+async def loose_blobs(reader: Reader, after: str, lease_floor: int, limit: int) -> list[str]:
+    """Blobs without link and lease in any registry. Walks the blobs in order: for a snapshot off the loop."""
+    return [row[0] for row in await reader.fetch(LOOSE, after, lease_floor, limit)]
+
+
+END_LEASES = "DELETE FROM blob_leases WHERE digest = $1 AND epoch < $2"
+CONDEMN = """
+DELETE FROM blobs WHERE digest = $1
+  AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = $1)
+  AND NOT EXISTS (SELECT 1 FROM blob_leases h WHERE h.digest = $1)
+RETURNING key, size
+"""
+TRASH = """
+INSERT INTO trash (key, digest, size, job_id) VALUES ($1, $2, $3, $4) ON CONFLICT (key) DO NOTHING
+"""
+
+
+async def condemn(tx: Transaction, digest: str, lease_floor: int, job_id: str | None) -> bool:
+    """Row out and key into the trash, in one transaction, if nothing anywhere links or leases the blob."""
+    await tx.execute(END_LEASES, digest, lease_floor)
+    rows = await tx.fetch(CONDEMN, digest)
+    if rows:
+        await trash(tx, rows[0][0], digest, rows[0][1], job_id)
+    return bool(rows)
+
+
+async def trash(
+    tx: Transaction, key: str, digest: str | None, size: int | None = None, job_id: str | None = None
+) -> None:
+    """The key's file is to be unlinked, after this transaction has committed and not before."""
+    await tx.execute(TRASH, key, digest, size, job_id)
+
+
+BATCH = "SELECT key, digest FROM trash ORDER BY key LIMIT $1"
+
+
+async def trashed(reader: Reader, limit: int) -> list[Row]:
+    return await reader.fetch(BATCH, limit)
+
+
+FORGET = "DELETE FROM trash WHERE key = $1 RETURNING size, job_id"
+CREDIT = "UPDATE gc_jobs SET bytes_freed = bytes_freed + $2, blobs_deleted = blobs_deleted + 1 WHERE id = $1"
+
+
+async def forget(tx: Transaction, key: str, freed: int) -> int | None:
+    """After the unlink: the row goes, and the job that condemned the blob is credited, by whoever takes the row.
+
+    Returns the bytes; None if another collector forgot it first.
+    """
+    rows = await tx.fetch(FORGET, key)
+    if not rows:
+        return None
+    size, job_id = rows[0]
+    counted = int(size) if size is not None else freed
+    if job_id is not None:
+        await tx.execute(CREDIT, job_id, counted)
+    return counted
+
+
+CREDITED = "SELECT bytes_freed, blobs_deleted FROM gc_jobs WHERE id = $1"
+
+
+async def credited(reader: Reader, job_id: str) -> tuple[int, int]:
+    """(bytes, blobs) that the disk got back for a job."""
+    rows = await reader.fetch(CREDITED, job_id)
+    return (rows[0][0], rows[0][1]) if rows else (0, 0)
+
+
+WAITING = "SELECT 1 FROM trash WHERE job_id = $1 LIMIT 1"
+
+
+async def waiting(reader: Reader, job_id: str) -> bool:
+    """Is any file that this job condemned still to be unlinked?"""
+    return bool(await reader.fetch(WAITING, job_id))
+
+
+# One statement, so that a key in motion between the tables is never seen in none of them (lemma L7).
+NAMED = """
+SELECT 1 FROM uploads WHERE key = $1 UNION ALL SELECT 1 FROM blobs WHERE key = $1
+UNION ALL SELECT 1 FROM trash WHERE key = $1 LIMIT 1
+"""
+
+
+async def is_named(reader: Reader, key: str) -> bool:
+    """Does any table name the key?"""
+    return bool(await reader.fetch(NAMED, key))

@@ -1,0 +1,71 @@
+"""Tags and their history. Every change of a tag goes through ``put`` or ``remove``, which write the event too."""
+
+from __future__ import annotations
+
+from regserver.storage.catalog import manifests
+from regserver.storage.sql.port import Reader, Transaction
+
+FIND = "SELECT digest FROM tags WHERE repository_id = $1 AND name = $2"
+
+
+async def find(reader: Reader, repository_id: int, tag: str) -> str | None:
+    """The digest that the tag names, else None."""
+    rows = await reader.fetch(FIND, repository_id, tag)
+    return rows[0][0] if rows else None
+
+
+EVENT = """
+INSERT INTO tag_events (repository_id, name, digest, subject, at, epoch) VALUES ($1, $2, $3, $4, $5, $6)
+"""
+PUT = """
+INSERT INTO tags (repository_id, name, digest, updated_at) VALUES ($1, $2, $3, $4)
+ON CONFLICT (repository_id, name) DO UPDATE SET digest = $3, updated_at = $4
+"""
+KEPT = "UPDATE manifests SET was_held = 1, released_epoch = NULL WHERE repository_id = $1 AND digest = $2"
+
+
+async def put(
+    tx: Transaction, repository_id: int, tag: str, digest: str, subject: str, *, now: int, epoch: int
+) -> None:
+    """Points the tag at a manifest of this repository; what it pointed at may thereby lose its last tag."""
+    before = await find(tx, repository_id, tag)
+    await tx.execute(PUT, repository_id, tag, digest, now)
+    await tx.execute(KEPT, repository_id, digest)
+    await tx.execute(EVENT, repository_id, tag, digest, subject, now, epoch)
+    if before is not None and before != digest:
+        await manifests.mark_released(tx, repository_id, before, epoch)
+
+
+REMOVE = "DELETE FROM tags WHERE repository_id = $1 AND name = $2 RETURNING digest"
+
+
+async def remove(tx: Transaction, repository_id: int, tag: str, subject: str, *, now: int, epoch: int) -> str | None:
+    """Takes that tag only, and returns the digest it named; None if there was no such tag."""
+    rows = await tx.fetch(REMOVE, repository_id, tag)
+    if not rows:
+        return None
+    await tx.execute(EVENT, repository_id, tag, None, subject, now, epoch)
+    await manifests.mark_released(tx, repository_id, rows[0][0], epoch)
+    return str(rows[0][0])
+
+
+OF_MANIFEST = "SELECT name FROM tags WHERE repository_id = $1 AND digest = $2 ORDER BY name"
+
+
+async def of_manifest(reader: Reader, repository_id: int, digest: str) -> list[str]:
+    return [row[0] for row in await reader.fetch(OF_MANIFEST, repository_id, digest)]
+
+
+IS_TAGGED = "SELECT 1 FROM tags WHERE repository_id = $1 AND digest = $2 LIMIT 1"
+
+
+async def is_tagged(reader: Reader, repository_id: int, digest: str) -> bool:
+    return bool(await reader.fetch(IS_TAGGED, repository_id, digest))
+
+
+PAGE = "SELECT name FROM tags WHERE repository_id = $1 AND name > $2 ORDER BY name LIMIT $3"
+
+
+async def page(reader: Reader, repository_id: int, after: str, limit: int) -> list[str]:
+    """Names in bytewise order (end-8b)."""
+    return [row[0] for row in await reader.fetch(PAGE, repository_id, after, limit)]
