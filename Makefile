@@ -45,7 +45,7 @@ conformance: $(VENV)/.dev $(TOOLS)/.conformance ## The OCI conformance suite, ev
 bench: $(VENV)/.dev ## Push and pull 1 GiB, median of three
 	$(BIN)/python benchmarks/quick.py
 
-build: $(VENV)/.build ## A wheel, and dist/regserver: one file to run on any machine with Python 3.11
+build: $(VENV)/.runtime ## A wheel, and dist/regserver: the registry as one file
 	$(BIN)/python tools/build.py
 
 docs: ## List the documents
@@ -64,10 +64,6 @@ $(VENV)/.runtime: pyproject.toml
 $(VENV)/.dev: pyproject.toml
 	PYTHON=$(PYTHON) tools/setup-venv $(VENV) dev
 	@touch $@ $(VENV)/.runtime
-
-$(VENV)/.build: $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "build>=1.3" "shiv>=1.0.8"
-	@touch $@
 
 $(TOOLS)/.conformance: tools/setup-clients $(VENV)/.dev
 	$(BIN)/python tools/setup-clients conformance

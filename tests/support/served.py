@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,14 +171,19 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serve(root: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
+def serve(
+    root: Path,
+    *flags: str,
+    environment: Mapping[str, str] | None = None,
+    command: Sequence[str] = (sys.executable, "-m", "regserver"),
+) -> Iterator[Served]:
     """A registry with its data in `root`; `flags` go to `regserver serve` (`--dev`, `--allow-sparse`, …).
 
     Ends it with SIGTERM and raises ServeError when that fails or when the server ends with an error of its own.
     """
     host = f"127.0.0.1:{free_port()}"
     log = root.with_name(root.name + ".log")
-    command = [sys.executable, "-m", "regserver", "serve", "--root", str(root), "--listen", host, *flags]
+    command = [*command, "serve", "--root", str(root), "--listen", host, *flags]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
