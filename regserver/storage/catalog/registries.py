@@ -210,12 +210,3 @@ _IN_STATUS = "SELECT id FROM registries WHERE status = $1 ORDER BY id"
 
 async def in_status(reader: Reader, status: Status) -> list[str]:
     return [row[0] for row in await reader.fetch(_IN_STATUS, str(status))]
-
-
-_CHARGE = "UPDATE registries SET used_bytes = used_bytes + $2 WHERE id = $1 RETURNING used_bytes, quota_bytes"
-
-
-async def charge(tx: Transaction, registry_id: str, size: int) -> tuple[int, int | None]:
-    """Adds bytes to what the registry uses, or takes them away; returns (used, its own quota)."""
-    used, quota = (await tx.fetch(_CHARGE, registry_id, size))[0]
-    return used, quota

@@ -1,0 +1,53 @@
+"""Images of a registry, as the management API shows and deletes them."""
+
+from __future__ import annotations
+
+from regserver.content.core import Core
+from regserver.errors import ErrorCode, RegistryError
+from regserver.model.access import Caller, Target
+from regserver.model.times import now_ms
+from regserver.storage.catalog import clock, images, repositories
+from regserver.storage.catalog.images import ImageRow, ImageSort, NameFilter, TagRow, TagSort
+from regserver.storage.sql.port import Reader, Transaction
+
+
+class Images:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def page(
+        self, registry_id: str, chosen: NameFilter, sort: ImageSort, limit: int, offset: int
+    ) -> tuple[list[ImageRow], int]:
+        """One page of the images that have a tag, and how many there are."""
+
+        async def body(reader: Reader) -> tuple[list[ImageRow], int]:
+            return await images.page(reader, registry_id, chosen, sort, limit, offset)
+
+        return await self._core.db.read(body)
+
+    async def tags(
+        self, target: Target, chosen: NameFilter, sort: TagSort, limit: int, offset: int
+    ) -> tuple[list[TagRow], int]:
+        """One page of an image's tags, and how many there are. Raises RegistryError NOT_FOUND for an image without."""
+        registry_id, image = target.registry_id, target.name.image
+
+        async def body(reader: Reader) -> tuple[list[TagRow], int]:
+            rows, total = await images.tags(reader, registry_id, image, chosen, sort, limit, offset)
+            if not total and not await images.exists(reader, registry_id, image):
+                raise RegistryError(ErrorCode.NOT_FOUND)
+            return rows, total
+
+        return await self._core.db.read(body)
+
+    async def delete(self, target: Target, caller: Caller) -> None:
+        """Deletes all tags of an image at once. Raises RegistryError NOT_FOUND when there is none."""
+
+        async def body(tx: Transaction) -> None:
+            repository_id = await repositories.find(tx, target)
+            if repository_id is None:
+                raise RegistryError(ErrorCode.NOT_FOUND)
+            epoch, subject = await clock.epoch(tx), caller.account.subject
+            if not await images.untag_all(tx, repository_id, subject, now=now_ms(), epoch=epoch):
+                raise RegistryError(ErrorCode.NOT_FOUND)
+
+        await self._core.db.write(body)

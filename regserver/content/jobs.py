@@ -1,0 +1,138 @@
+"""Collections that a person asked for, as jobs with a row: found again by their id, resumed after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from dataclasses import asdict
+
+from regserver.content.collector import Collector, Progress, Report
+from regserver.content.core import Core
+from regserver.errors import ErrorCode, RegistryError
+from regserver.model.ids import new_id
+from regserver.model.times import now_ms
+from regserver.storage.blobs.port import StoreFailed
+from regserver.storage.catalog import jobs, registries
+from regserver.storage.catalog.jobs import JobRow
+from regserver.storage.catalog.registries import Status
+from regserver.storage.sql.port import DatabaseFailed, Reader, Transaction
+
+log = logging.getLogger("regserver.jobs")
+
+PROGRESS_SECONDS = 0.5  # between two writes of a job's progress
+
+
+class Jobs:
+    """Owns the tasks of this process. One job per registry is the table's rule, not this object's."""
+
+    def __init__(self, core: Core, collector: Collector) -> None:
+        self._core = core
+        self._collector = collector
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self, registry_id: str) -> JobRow:
+        """A new job, running; or the one that runs already. Raises RegistryError NOT_FOUND, NOT_READY."""
+        job_id = new_id("gc")
+
+        async def body(tx: Transaction) -> JobRow:
+            registry = await registries.by_id(tx, registry_id)
+            if registry is None:
+                raise RegistryError(ErrorCode.NOT_FOUND)
+            if registry.status is not Status.ACTIVE:
+                raise RegistryError(ErrorCode.NOT_READY)
+            return await jobs.insert_or_running(tx, job_id, registry_id, now_ms())
+
+        job = await self._core.db.write(body)
+        if job.id == job_id:
+            self._run(job)
+        return job
+
+    async def get(self, registry_id: str, job_id: str) -> JobRow:
+        """Raises RegistryError NOT_FOUND, also for another registry's job."""
+        job = await jobs.by_id(self._core.db, registry_id, job_id)
+        if job is None:
+            raise RegistryError(ErrorCode.NOT_FOUND)
+        return job
+
+    async def page(self, registry_id: str, limit: int, offset: int) -> tuple[list[JobRow], int]:
+        async def body(reader: Reader) -> tuple[list[JobRow], int]:
+            return await jobs.page(reader, registry_id, limit, offset)
+
+        return await self._core.db.read(body)
+
+    async def resume(self) -> None:
+        """Goes on with what ran when the last process ended. A collection may always be begun again."""
+        for job in await jobs.all_running(self._core.db):
+            self._run(job)
+
+    async def close(self) -> None:
+        """Ends the tasks; their rows stay ``running`` for the next process."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _run(self, job: JobRow) -> None:
+        task = asyncio.create_task(self._collect(job), name=job.id)
+        self._tasks[job.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
+
+    async def _collect(self, job: JobRow) -> None:
+        try:
+            report = await self._collector.collect(job.registry_id, _Noted(self._core, job.id).note, job_id=job.id)
+            await self._complete(job, report)
+        except Exception as error:
+            log.exception("collection %s of %s failed", job.id, job.registry_id)
+            with contextlib.suppress(DatabaseFailed):  # then it stays running, and the next process resumes it
+                await self._fail(job, error)
+
+    async def _complete(self, job: JobRow, report: Report) -> None:
+        held = json.dumps({"held": [asdict(held) for held in report.held]})
+
+        async def body(tx: Transaction) -> None:
+            await jobs.complete(tx, job.id, report.manifests_deleted, held, now_ms())
+
+        await self._core.db.write(body)
+
+    async def _fail(self, job: JobRow, error: Exception) -> None:
+        if isinstance(error, StoreFailed) and error.fatal:
+            self._core.health.fail("a sync to disk failed; check the disk, then restart")
+
+        async def body(tx: Transaction) -> None:
+            await jobs.fail(tx, job.id, _reason(error), now_ms())
+
+        await self._core.db.write(body)
+
+
+class _Noted:
+    """A collection's progress, written where people can read it: each new phase, and now and then."""
+
+    def __init__(self, core: Core, job_id: str) -> None:
+        self._core = core
+        self._job_id = job_id
+        self._phase = ""
+        self._next = 0.0
+
+    async def note(self, progress: Progress) -> None:
+        if progress.phase == self._phase and time.monotonic() < self._next:
+            return
+        self._phase, self._next = progress.phase, time.monotonic() + PROGRESS_SECONDS
+
+        async def body(tx: Transaction) -> None:
+            await jobs.advance(tx, self._job_id, progress.phase, progress.done, progress.total)
+
+        await self._core.db.write(body)
+
+
+def _reason(error: Exception) -> str:
+    """For people who may not see the log: no path, no statement."""
+    match error:
+        case StoreFailed():
+            return "the store failed; run the collection again once the disk is well"
+        case DatabaseFailed():
+            return "the catalog failed; run the collection again once the disk is well"
+        case _:
+            return "internal error; the server's log has the job's id"

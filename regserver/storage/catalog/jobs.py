@@ -1,0 +1,127 @@
+"""Garbage collection jobs: one row each, at most one running per registry, by a unique index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from regserver.storage.sql.port import Reader, Row, Transaction
+
+
+class JobStatus(StrEnum):
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A collection. Times in milliseconds; ``report`` is JSON text; ``done`` of ``total`` steps of the ``phase``."""
+
+    id: str
+    registry_id: str
+    status: JobStatus
+    phase: str
+    done: int
+    total: int
+    bytes_freed: int
+    blobs_deleted: int
+    manifests_deleted: int
+    report: str | None
+    error: str | None
+    started_at: int
+    completed_at: int | None
+
+
+def _row(values: Row) -> JobRow:
+    return JobRow(values[0], values[1], JobStatus(values[2]), *values[3:])
+
+
+_INSERT = """
+INSERT INTO gc_jobs (id, registry_id, status, phase, started_at) VALUES ($1, $2, 'running', 'waiting', $3)
+ON CONFLICT (registry_id) WHERE status = 'running' DO NOTHING
+RETURNING id, registry_id, status, phase, done, total, bytes_freed, blobs_deleted, manifests_deleted, report, error,
+          started_at, completed_at
+"""
+
+
+_RUNNING = """
+SELECT id, registry_id, status, phase, done, total, bytes_freed, blobs_deleted, manifests_deleted, report, error,
+       started_at, completed_at
+FROM gc_jobs WHERE registry_id = $1 AND status = 'running'
+"""
+
+
+async def insert_or_running(tx: Transaction, job_id: str, registry_id: str, now: int) -> JobRow:
+    """A new running job under this id; or the registry's running one, where the index lets no second one in."""
+    rows = await tx.fetch(_INSERT, job_id, registry_id, now) or await tx.fetch(_RUNNING, registry_id)
+    return _row(rows[0])
+
+
+_ALL_RUNNING = """
+SELECT id, registry_id, status, phase, done, total, bytes_freed, blobs_deleted, manifests_deleted, report, error,
+       started_at, completed_at
+FROM gc_jobs WHERE status = 'running' ORDER BY id
+"""
+
+
+async def all_running(reader: Reader) -> list[JobRow]:
+    return [_row(row) for row in await reader.fetch(_ALL_RUNNING)]
+
+
+_BY_ID = """
+SELECT id, registry_id, status, phase, done, total, bytes_freed, blobs_deleted, manifests_deleted, report, error,
+       started_at, completed_at
+FROM gc_jobs WHERE id = $1 AND registry_id = $2
+"""
+
+
+async def by_id(reader: Reader, registry_id: str, job_id: str) -> JobRow | None:
+    """The job, if it is this registry's."""
+    rows = await reader.fetch(_BY_ID, job_id, registry_id)
+    return _row(rows[0]) if rows else None
+
+
+_PAGE = """
+WITH page AS (
+    SELECT id, registry_id, status, phase, done, total, bytes_freed, blobs_deleted, manifests_deleted, report, error,
+           started_at, completed_at
+    FROM gc_jobs WHERE registry_id = $1 ORDER BY id DESC LIMIT $2 OFFSET $3
+)
+SELECT counted.n, page.* FROM (SELECT count(*) AS n FROM gc_jobs WHERE registry_id = $1) AS counted
+LEFT JOIN page ON 1 = 1 ORDER BY page.id DESC
+"""
+
+
+async def page(reader: Reader, registry_id: str, limit: int, offset: int) -> tuple[list[JobRow], int]:
+    """The newest first, and how many there are on all pages."""
+    rows = await reader.fetch(_PAGE, registry_id, limit, offset)
+    return [_row(row[1:]) for row in rows if row[1] is not None], rows[0][0]
+
+
+_ADVANCE = "UPDATE gc_jobs SET phase = $2, done = $3, total = $4 WHERE id = $1 AND status = 'running'"
+
+
+async def advance(tx: Transaction, job_id: str, phase: str, done: int, total: int) -> None:
+    """Notes how far a running job is."""
+    await tx.execute(_ADVANCE, job_id, phase, done, total)
+
+
+_COMPLETE = """
+UPDATE gc_jobs SET status = 'completed', phase = 'done', done = total, manifests_deleted = $2, report = $3,
+    completed_at = $4
+WHERE id = $1 AND status = 'running'
+"""
+
+
+async def complete(tx: Transaction, job_id: str, manifests_deleted: int, report: str, now: int) -> None:
+    """Bytes and blobs stand there already: ``garbage.forget`` credits them."""
+    await tx.execute(_COMPLETE, job_id, manifests_deleted, report, now)
+
+
+_FAIL = "UPDATE gc_jobs SET status = 'failed', error = $2, completed_at = $3 WHERE id = $1 AND status = 'running'"
+
+
+async def fail(tx: Transaction, job_id: str, error: str, now: int) -> None:
+    """What was freed before stays noted; the phase says where it failed."""
+    await tx.execute(_FAIL, job_id, error, now)
