@@ -1,0 +1,147 @@
+"""Blobs as plain files under one folder (layout.py draws it), on a local filesystem with flock and durable renames.
+
+Nothing here is decided by what this process remembers: names and their order decide, so processes may share a root.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from regserver.model.digest import Algorithm, Digest
+from regserver.storage.blobs.disk import Disk, Removals, refusing
+from regserver.storage.blobs.hashes import RunningHashes
+from regserver.storage.blobs.layout import Layout, parse_published, parse_staged
+from regserver.storage.blobs.port import LocalFile, StagingGone, StoredFile, StoreFailed
+from regserver.storage.blobs.staging import FilesystemStaged, Jobs, Parts, lock_staged
+
+T = TypeVar("T")
+
+THREADS = 8  # they wait for the disk more than they compute
+KEPT_HASHES = 1024
+BATCH = 500  # files in a batch of scan at most
+
+
+class FilesystemBlobStore:
+    """Implements ``BlobStore``. Lookups are answered in the loop's thread, what may wait for the disk in others."""
+
+    def __init__(self, root: Path, *, disk: Disk | None = None, kept_hashes: int = KEPT_HASHES) -> None:
+        self._layout = Layout(root)
+        self._disk = disk or Disk()
+        self._jobs = Jobs(THREADS)
+        self._hashes = RunningHashes(kept_hashes)
+        self._removals = Removals(self._disk)
+        self._parts = Parts(self._layout, self._disk, self._jobs, self._hashes)
+
+    @classmethod
+    async def at(cls, root: Path, *, disk: Disk | None = None, kept_hashes: int = KEPT_HASHES) -> FilesystemBlobStore:
+        """A store on an existing folder or a new one. Raises StoreFailed that names the folder, for the operator."""
+        store = cls(root, disk=disk, kept_hashes=kept_hashes)
+        try:
+            await store._jobs.start(store._prepare)
+        except (OSError, StoreFailed) as error:
+            await store.close()
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise StoreFailed(f"cannot store blobs in {root}: {reason}") from error
+        return store
+
+    def _prepare(self) -> None:
+        root, uploads, blobs = self._layout.root, self._layout.uploads, self._layout.blobs
+        missing = [folder for folder in (root, *root.parents) if not folder.exists()]
+        for folder in (*reversed(missing), uploads, blobs, *map(self._layout.algorithm, Algorithm)):
+            self._disk.make_directory(folder)
+        if len({folder.stat().st_dev for folder in (uploads, *map(self._layout.algorithm, Algorithm))}) > 1:
+            raise StoreFailed("uploads and blobs are on different filesystems; a rename cannot publish between them")
+        self._probe()
+
+    async def begin(self, key: str, algorithm: Algorithm) -> None:
+        path = self._layout.staged(key)
+        await self._jobs.start(lambda: _create(path))
+
+    async def resume(self, key: str, algorithm: Algorithm) -> FilesystemStaged:
+        return FilesystemStaged(self._parts, key, algorithm, lock_staged(self._layout.staged(key)))
+
+    async def staged_size(self, key: str) -> int:
+        with refusing("look at an upload", missing=StagingGone):
+            return os.lstat(self._layout.staged(key)).st_size
+
+    async def open(self, key: str, digest: Digest) -> LocalFile | None:
+        path = self._layout.published(key, digest)
+        try:
+            with refusing("open a blob", missing=FileNotFoundError):
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        return LocalFile(fd, os.fstat(fd).st_size)
+
+    async def remove(self, key: str, digest: Digest | None) -> int:
+        """As in the port. Staged first, then published: in the direction in which a rename moves it.
+
+        Without the digest, a late request may have published the file under a name that cannot be known here. No table
+        names that file then, and the sweep finds it through ``scan``.
+        """
+        paths = [self._layout.staged(key)] + ([self._layout.published(key, digest)] if digest else [])
+        self._hashes.forget(key)
+        return await self._jobs.start(lambda: sum(map(self._removals.remove, paths)))
+
+    async def sync_removals(self) -> None:
+        await self._jobs.start(self._removals.sync)
+
+    async def scan(self) -> AsyncIterator[Sequence[StoredFile]]:
+        """As in the port; uploads first, so that a file published meanwhile is met at least once."""
+        for listing in self._listings():
+            found = await self._jobs.start(listing)
+            for start in range(0, len(found), BATCH):
+                yield found[start : start + BATCH]
+
+    def _listings(self) -> Iterator[Callable[[], list[StoredFile]]]:
+        yield lambda: _listed(self._layout.uploads, parse_staged)
+        for algorithm in Algorithm:
+            for byte in range(256):
+                yield self._published_listing(algorithm, f"{byte:02x}")
+
+    def _published_listing(self, algorithm: Algorithm, name: str) -> Callable[[], list[StoredFile]]:
+        directory = self._layout.algorithm(algorithm) / name
+        return lambda: _listed(directory, lambda file: parse_published(algorithm, name, file))
+
+    async def free_bytes(self) -> int:
+        with refusing("ask for free space"):
+            found = await self._jobs.start(lambda: os.statvfs(self._layout.root))
+        return found.f_bavail * found.f_frsize
+
+    async def probe(self) -> None:
+        await self._jobs.start(self._probe)
+
+    def _probe(self) -> None:
+        with refusing("probe"):
+            fd = os.open(
+                self._layout.probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            )
+            try:
+                self._disk.writev(fd, [memoryview(b"probe")])
+                self._disk.sync(fd)
+            finally:
+                os.close(fd)
+                with suppress(FileNotFoundError):  # another process probes too
+                    self._disk.unlink(self._layout.probe)
+
+    async def close(self) -> None:
+        await self._jobs.close()
+
+
+def _create(path: Path) -> None:
+    with refusing("begin an upload"):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+
+
+def _listed(directory: Path, parse: Callable[[str], StoredFile | None]) -> list[StoredFile]:
+    """The store's own files in a directory, read to its end. Empty where there is none."""
+    try:
+        with refusing("list", missing=FileNotFoundError), os.scandir(directory) as entries:
+            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+    return [found for name in names if (found := parse(name)) is not None]

@@ -1,0 +1,46 @@
+"""Hashes that run along while an upload is written. They save a second reading and decide nothing."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from regserver.model.digest import Algorithm, Hasher
+
+
+@dataclass(slots=True)
+class RunningHash:
+    """Of the first ``counted`` bytes of a staged file, every one of them hashed by this process."""
+
+    algorithm: Algorithm
+    hasher: Hasher
+    counted: int = 0
+
+    def update(self, parts: Sequence[bytes]) -> None:
+        for part in parts:
+            self.hasher.update(part)
+        self.counted += sum(map(len, parts))
+
+
+class RunningHashes:
+    """Kept by key between two requests, the oldest forgotten first. For the loop's thread only."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._hashes: OrderedDict[str, RunningHash] = OrderedDict()
+
+    def take(self, key: str, algorithm: Algorithm, size: int) -> RunningHash | None:
+        """The hash of exactly ``size`` bytes under the algorithm; None if the file must be read again."""
+        found = self._hashes.pop(key, None)
+        if size == 0:
+            return RunningHash(algorithm, algorithm.hasher())
+        return found if found and found.counted == size and found.algorithm is algorithm else None
+
+    def keep(self, key: str, running: RunningHash) -> None:
+        self._hashes[key] = running
+        while len(self._hashes) > self._limit:
+            self._hashes.popitem(last=False)
+
+    def forget(self, key: str) -> None:
+        self._hashes.pop(key, None)

@@ -1,0 +1,211 @@
+"""A staged file in the hands of its one writer: append, hash, publish."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from regserver.model.digest import Algorithm, Digest, Hasher
+from regserver.storage.blobs.disk import Disk, open_directory, refusing
+from regserver.storage.blobs.hashes import RunningHashes
+from regserver.storage.blobs.layout import Layout
+from regserver.storage.blobs.port import StagingBusy, StagingGone, StoreFailed
+
+T = TypeVar("T")
+
+INLINE_BYTES = 64 * 2**10  # to write and hash less than this costs the loop less than a hop to a thread
+READ_BYTES = 2**20
+JOB_BYTES = 64 * 2**20  # what one job reads before another gets the thread
+MAX_PARTS = os.sysconf("SC_IOV_MAX")
+
+
+class Jobs:
+    """The store's own few threads: a slow disk delays nothing but the store."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="blobs")
+
+    def start(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def close_file(self, fd: int) -> None:
+        """Without waiting: to close the last of a removed file gives its blocks back, which may take long."""
+        self._pool.submit(os.close, fd)
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self._pool.shutdown)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a store shares with the uploads in progress."""
+
+    layout: Layout
+    disk: Disk
+    jobs: Jobs
+    hashes: RunningHashes
+
+
+def lock_staged(path: Path) -> int:
+    """Opens and locks a staged file. Raises StagingBusy, StagingGone, StoreFailed.
+
+    The lock belongs to this opening of the file: it holds against other tasks and other processes alike, and ends with
+    the process. It guards the bytes from a second writer, nothing else.
+    """
+    with refusing("open an upload", missing=StagingGone):
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with refusing("lock an upload", missing=StagingGone):
+            _lock(fd, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _lock(fd: int, path: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StagingBusy from None
+    # Opened before, locked after another writer published or a removal took the name: then it is staged no longer.
+    if not os.path.samestat(path.lstat(), os.fstat(fd)):
+        raise StagingGone
+
+
+class FilesystemStaged:
+    """Implements ``Staged``. A job once begun is waited for by whatever comes next, ``close`` too, cancelled or not."""
+
+    def __init__(self, parts: Parts, key: str, algorithm: Algorithm, fd: int) -> None:
+        self._parts = parts
+        self._key = key
+        self._path = parts.layout.staged(key)
+        self._fd = fd
+        self._size = os.fstat(fd).st_size
+        self._running = parts.hashes.take(key, algorithm, self._size)
+        self._job: asyncio.Future[Any] | None = None
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    async def write(self, parts: Sequence[bytes]) -> None:
+        if sum(map(len, parts)) > INLINE_BYTES:
+            await self._run(lambda: self._append(parts))
+        else:
+            await self._settled()
+            self._append(parts)
+
+    async def digest(self, algorithm: Algorithm) -> Digest:
+        await self._settled()
+        running = self._running
+        current = running is not None and running.algorithm is algorithm and running.counted == self._size
+        hasher = running.hasher if running and current else await self._read_again(algorithm)
+        return Digest.parse(f"{algorithm}:{hasher.hexdigest()}")
+
+    async def publish(self, digest: Digest) -> None:
+        await self._run(lambda: self._publish(digest))
+        self._running = None  # only now: a publish that was refused may be tried again without reading all again
+
+    async def close(self) -> None:
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        if self._job is None or self._job.done():
+            self._release(fd)
+            return
+        # A callback, since this wait may be cancelled too: the descriptor is never given back under a job that uses it.
+        self._job.add_done_callback(lambda _: self._release(fd))
+        await asyncio.wait({self._job})
+
+    def _release(self, fd: int) -> None:
+        if self._running is not None:
+            self._parts.hashes.keep(self._key, self._running)
+        if os.fstat(fd).st_nlink:
+            os.close(fd)
+        else:
+            self._parts.jobs.close_file(fd)
+
+    async def _settled(self) -> None:
+        if self._job is not None and not self._job.done():
+            await asyncio.wait({self._job})
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        await self._settled()
+        job = self._parts.jobs.start(work)
+        self._job = job
+        return await asyncio.shield(job)
+
+    def _append(self, parts: Sequence[bytes]) -> None:
+        running, self._running = self._running, None  # counts again once every byte is in the file and in the hash
+        with refusing("write"):
+            try:
+                self._write_all(deque(memoryview(part) for part in parts if part))
+            finally:
+                self._size = os.fstat(self._fd).st_size
+        if running is not None:
+            running.update(parts)
+            self._running = running
+
+    def _write_all(self, views: deque[memoryview]) -> None:
+        while views:
+            written = self._parts.disk.writev(self._fd, list(islice(views, MAX_PARTS)))
+            if written <= 0:
+                raise OSError(errno.EIO, "nothing was written")
+            while views and written >= len(views[0]):
+                written -= len(views.popleft())
+            if written:
+                views[0] = views[0][written:]
+
+    async def _read_again(self, algorithm: Algorithm) -> Hasher:
+        hasher, buffer, offset = algorithm.hasher(), memoryview(bytearray(READ_BYTES)), 0
+        while offset < self._size:
+            offset = await self._run(partial(self._hash_from, offset, hasher, buffer))
+        return hasher
+
+    def _hash_from(self, offset: int, hasher: Hasher, buffer: memoryview) -> int:
+        end = min(offset + JOB_BYTES, self._size)
+        while offset < end:
+            with refusing("read an upload again"):
+                count = os.preadv(self._fd, [buffer[: end - offset]], offset)
+            if count == 0:
+                raise StoreFailed("read an upload again: it is shorter than it was")
+            hasher.update(buffer[:count])
+            offset += count
+        return offset
+
+    def _publish(self, digest: Digest) -> None:
+        """The order is what a power loss must not reverse: bytes before name, name before answer."""
+        disk, target = self._parts.disk, self._parts.layout.published(self._key, digest)
+        disk.check()
+        disk.make_directory(target.parent)
+        with refusing("open a directory"):
+            directory = open_directory(target.parent)  # now, because after the rename there is no way back
+        try:
+            self._sync_bytes()  # bytes before name: whoever finds the name finds all of them
+            with refusing("publish", missing=StagingGone):
+                disk.rename(self._path, target)
+            disk.sync(directory)  # name before answer: only after this may the catalog point at it
+        finally:
+            os.close(directory)
+
+    def _sync_bytes(self) -> None:
+        try:
+            self._parts.disk.sync(self._fd)
+        except StoreFailed:
+            # The page cache would now vouch for bytes that the disk may not have, after a restart too. Give them up.
+            self._running = None
+            with suppress(OSError):
+                self._parts.disk.unlink(self._path)
+            raise
