@@ -109,8 +109,9 @@ class Uploads:
             if await staged.digest(digest.algorithm) != digest:
                 await self._discard(upload_id, row.key, None)
                 raise RegistryError(ErrorCode.DIGEST_INVALID, {"digest": str(digest)})
+            size = staged.size
             await self._publish(upload_id, staged, digest)
-            return await self._commit(target, caller, upload_id, row.key, digest, staged.size)
+            return await self._commit(target, caller, upload_id, row.key, digest, size)
 
     async def put(self, target: Target, caller: Caller, digest: Digest, body: Body, length: int | None = None) -> Usage:
         """The whole blob in one request (end-4b). Whatever fails, nothing is left. Raises what the steps raise."""
