@@ -78,6 +78,7 @@ class Caller:
     session: str
     shared: bool
     scopes: Mapping[RepositoryName, frozenset[Action]] | None = None
+    catalog: bool = True  # may list repositories; a bearer token needs registry:catalog:* for it
 
 
 @dataclass(frozen=True, slots=True)

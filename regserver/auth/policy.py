@@ -1,0 +1,121 @@
+"""Who may do what, as tables. Pure: no row is read here and nothing is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+
+from regserver.model.access import Access, Account, Action, Kind
+from regserver.model.names import RepositoryName
+
+EVERYTHING = frozenset(Action)
+NOTHING: frozenset[Action] = frozenset()
+CATALOG_SCOPE = "registry:catalog:*"
+
+
+class Standing(Enum):
+    """How an account stands to a registry."""
+
+    OPERATOR = "operator"  # the administrator; anybody in --dev
+    MEMBER = "member"  # a robot of that very registry, by id: a later registry of its name is another one
+    STRANGER = "stranger"  # everybody else, nobody included
+
+
+class Visibility(Enum):
+    MISSING = "missing"  # not there, being made, or being deleted
+    PRIVATE = "private"
+    PUBLIC = "public"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What of a registry a decision rests on. A flag is looked at wherever bytes are served (CVE-2026-27771)."""
+
+    registry_id: str
+    public: bool
+
+
+# A member's rights are these as far as its own row lists them; what is public it may pull in any case.
+GRANTS: Mapping[tuple[Standing, Visibility], frozenset[Action]] = MappingProxyType(
+    {
+        (Standing.OPERATOR, Visibility.MISSING): EVERYTHING,
+        (Standing.OPERATOR, Visibility.PRIVATE): EVERYTHING,
+        (Standing.OPERATOR, Visibility.PUBLIC): EVERYTHING,
+        (Standing.MEMBER, Visibility.MISSING): NOTHING,
+        (Standing.MEMBER, Visibility.PRIVATE): EVERYTHING,
+        (Standing.MEMBER, Visibility.PUBLIC): EVERYTHING,
+        (Standing.STRANGER, Visibility.MISSING): NOTHING,
+        (Standing.STRANGER, Visibility.PRIVATE): NOTHING,
+        (Standing.STRANGER, Visibility.PUBLIC): frozenset({Action.PULL}),
+    }
+)
+
+
+def standing(account: Account, facts: Facts | None) -> Standing:
+    if account.all_powerful:
+        return Standing.OPERATOR
+    if facts is not None and account.kind is Kind.ROBOT and account.registry_id == facts.registry_id:
+        return Standing.MEMBER
+    return Standing.STRANGER
+
+
+def visibility(facts: Facts | None) -> Visibility:
+    if facts is None:
+        return Visibility.MISSING
+    return Visibility.PUBLIC if facts.public else Visibility.PRIVATE
+
+
+def grants(account: Account, facts: Facts | None) -> frozenset[Action]:
+    """What the account may do to every image of a registry, whatever its token says; None is no such registry."""
+    seen = visibility(facts)
+    role = standing(account, facts)
+    if role is Standing.MEMBER:
+        return GRANTS[role, seen] & account.actions | GRANTS[Standing.STRANGER, seen]
+    return GRANTS[role, seen]
+
+
+class Means(Enum):
+    """How a caller came, as far as routes without a repository care."""
+
+    NONE = "none"  # no credentials at all
+    TOKEN = "token"  # noqa: S105 - a bearer token of the token service, an anonymous one too
+    ROBOT = "robot"  # a robot's password
+    OPERATOR = "operator"  # the administrator's token itself; anybody in --dev
+
+
+class Verdict(Enum):
+    ALLOW = "allow"
+    IDENTIFY = "identify"  # 401: say who you are, or widen your token
+    DENY = "deny"  # 403: we know who you are, and no
+
+
+# Routes that name no repository. CATALOG with a bearer token needs its scope besides. A docker token never manages,
+# not even the administrator's: it is kept by clients that have no business under /v1.
+GENERAL: Mapping[Access, Mapping[Means, Verdict]] = MappingProxyType(
+    {
+        Access.OPEN: dict.fromkeys(Means, Verdict.ALLOW),
+        Access.TOKEN: dict.fromkeys(Means, Verdict.ALLOW),
+        Access.LOGIN: {**dict.fromkeys(Means, Verdict.ALLOW), Means.NONE: Verdict.IDENTIFY},
+        Access.CATALOG: {**dict.fromkeys(Means, Verdict.ALLOW), Means.NONE: Verdict.IDENTIFY},
+        **{
+            access: {
+                Means.NONE: Verdict.IDENTIFY,
+                Means.TOKEN: Verdict.DENY,
+                Means.ROBOT: Verdict.DENY,
+                Means.OPERATOR: Verdict.ALLOW,
+            }
+            for access in (Access.API_READ, Access.API_SECRET, Access.API_WRITE)
+        },
+    }
+)
+
+
+def required_scope(access: Access, name: RepositoryName | None = None) -> str | None:
+    """The challenge's ``scope``: what a token must hold for the route, its actions always in the same order."""
+    if access is Access.CATALOG:
+        return CATALOG_SCOPE
+    if name is None or not access.actions:
+        return None
+    return f"repository:{name}:{','.join(action for action in Action if action in access.actions)}"

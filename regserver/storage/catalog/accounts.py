@@ -1,0 +1,187 @@
+"""Credentials of robots, the installation's id, and which signing key does what.
+
+A key's life: its file is durable, then one transaction makes it active; the transaction that makes another one active
+retires it. A credential row names the key that is active in its own transaction, so a retired key that no row names is
+named by none ever after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from regserver.model.access import Action
+from regserver.model.ids import new_id
+from regserver.storage.sql.port import Reader, Row, Transaction
+
+_ACTIVE_KEY = "active_key"
+_RETIRED_KEY = "retired_key/"
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialRow:
+    """A robot. Its password is minted from ``claims``, the JSON text as it is signed, with the key ``key_id``.
+
+    ``version`` grows with every rotation.
+    """
+
+    id: str
+    registry_id: str
+    username: str
+    actions: frozenset[Action]
+    version: int
+    key_id: str
+    claims: str
+
+
+def _credential(row: Row) -> CredentialRow:
+    identity, registry_id, username, actions, version, key_id, claims = row
+    granted = frozenset(action for action in Action if action in actions.split(","))
+    return CredentialRow(identity, registry_id, username, granted, version, key_id, claims)
+
+
+_LIVE_BY_USERNAME = """
+SELECT c.id, c.registry_id, c.username, c.actions, c.version, c.key_id, c.claims
+FROM credentials AS c JOIN registries AS r ON r.id = c.registry_id
+WHERE c.username = $1 AND r.status = 'active'
+"""
+
+
+async def live_by_username(reader: Reader, username: str) -> CredentialRow | None:
+    """The robot, if its registry is active."""
+    rows = await reader.fetch(_LIVE_BY_USERNAME, username)
+    return _credential(rows[0]) if rows else None
+
+
+_LIVE_BY_ID = """
+SELECT c.id, c.registry_id, c.username, c.actions, c.version, c.key_id, c.claims
+FROM credentials AS c JOIN registries AS r ON r.id = c.registry_id
+WHERE c.id = $1 AND r.status = 'active'
+"""
+
+
+async def live_by_id(reader: Reader, credential_id: str) -> CredentialRow | None:
+    """The robot, if its registry is active: what every bearer token is held against."""
+    rows = await reader.fetch(_LIVE_BY_ID, credential_id)
+    return _credential(rows[0]) if rows else None
+
+
+# Ids sort by age: the oldest is the one that came with the registry.
+_OF_REGISTRY = """
+SELECT c.id, c.registry_id, c.username, c.actions, c.version, c.key_id, c.claims
+FROM credentials AS c JOIN registries AS r ON r.id = c.registry_id
+WHERE c.registry_id = $1 AND r.status <> 'deleting'
+ORDER BY c.id LIMIT 1
+"""
+
+
+async def of_registry(reader: Reader, registry_id: str) -> CredentialRow | None:
+    """The registry's own robot; None once the registry is being deleted."""
+    rows = await reader.fetch(_OF_REGISTRY, registry_id)
+    return _credential(rows[0]) if rows else None
+
+
+_INSERT = """
+INSERT INTO credentials (id, registry_id, username, actions, version, key_id, claims, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+
+
+async def insert(tx: Transaction, row: CredentialRow, created_at: int) -> None:
+    """Raises IntegrityFailed where the username is taken."""
+    actions = ",".join(action for action in Action if action in row.actions)
+    await tx.execute(
+        _INSERT, row.id, row.registry_id, row.username, actions, row.version, row.key_id, row.claims, created_at
+    )
+
+
+_REPLACE = "UPDATE credentials SET version = $2, key_id = $3, claims = $4, rotated_at = $5 WHERE id = $1"
+
+
+async def replace(tx: Transaction, row: CredentialRow, rotated_at: int) -> None:
+    """What a rotation changes. From its commit on the earlier password and its tokens meet another version."""
+    await tx.execute(_REPLACE, row.id, row.version, row.key_id, row.claims, rotated_at)
+
+
+_DELETE_OF_REGISTRY = "DELETE FROM credentials WHERE registry_id = $1"
+
+
+async def delete_of_registry(tx: Transaction, registry_id: str) -> None:
+    """In the transaction that marks a registry ``deleting``: its name is free from then on, its robot's too."""
+    await tx.execute(_DELETE_OF_REGISTRY, registry_id)
+
+
+_INSTALLATION = "SELECT value FROM installation WHERE name = 'id'"
+_INSERT_INSTALLATION = "INSERT INTO installation (name, value) VALUES ('id', $1) ON CONFLICT (name) DO NOTHING"
+
+
+async def installation_id(reader: Reader) -> str:
+    """Who issues and who accepts tokens here. It never changes. Raises LookupError before ``establish``."""
+    rows = await reader.fetch(_INSTALLATION)
+    if not rows:
+        raise LookupError("the catalog has no installation id yet")
+    return str(rows[0][0])
+
+
+async def establish(tx: Transaction) -> str:
+    """The installation's id, made at the first start."""
+    await tx.execute(_INSERT_INSTALLATION, new_id("inst"))
+    return await installation_id(tx)
+
+
+_VALUE = "SELECT value FROM installation WHERE name = $1"
+
+
+async def active_key(reader: Reader) -> str | None:
+    """The id of the key that signs; None before the first start has made one."""
+    rows = await reader.fetch(_VALUE, _ACTIVE_KEY)
+    return rows[0][0] if rows else None
+
+
+_KNOWN_KEY = "SELECT 1 FROM installation WHERE (name = $1 AND value = $2) OR name = $3"
+
+
+async def is_known_key(reader: Reader, key_id: str) -> bool:
+    """Whether a key of that id signs, or did and may still be asked for."""
+    return bool(await reader.fetch(_KNOWN_KEY, _ACTIVE_KEY, key_id, _RETIRED_KEY + key_id))
+
+
+_SET = """
+INSERT INTO installation (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+
+
+async def activate_key(tx: Transaction, key_id: str, now: int) -> str | None:
+    """Makes it the one that signs and retires the earlier one, which is returned. Its file is durable already."""
+    earlier = await active_key(tx)
+    await tx.execute(_SET, _ACTIVE_KEY, key_id)
+    if earlier is not None:
+        await tx.execute(_SET, _RETIRED_KEY + earlier, str(now))
+    return earlier
+
+
+_RETIRED_KEYS = "SELECT name, value FROM installation WHERE name > $1 AND name < $2 ORDER BY name"
+
+
+async def retired_keys(reader: Reader) -> list[tuple[str, int]]:
+    """(key id, when it was retired in milliseconds), the oldest first."""
+    rows = await reader.fetch(_RETIRED_KEYS, _RETIRED_KEY, _RETIRED_KEY + "~")
+    return [(name.removeprefix(_RETIRED_KEY), int(value)) for name, value in rows]
+
+
+_USERNAMES_BY_KEY = "SELECT key_id, username FROM credentials ORDER BY key_id, username"
+
+
+async def usernames_by_key(reader: Reader) -> dict[str, list[str]]:
+    """Which robots' passwords need which key."""
+    held: dict[str, list[str]] = {}
+    for key_id, username in await reader.fetch(_USERNAMES_BY_KEY):
+        held.setdefault(key_id, []).append(username)
+    return held
+
+
+_FORGET_KEY = "DELETE FROM installation WHERE name = $1"
+
+
+async def forget_key(tx: Transaction, key_id: str) -> None:
+    """A retired key whose files are gone."""
+    await tx.execute(_FORGET_KEY, _RETIRED_KEY + key_id)
