@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,19 +98,20 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def start(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[type[Client]], Client]:
+def start(request: pytest.FixtureRequest) -> Iterator[Callable[[type[Client]], Client]]:
     """A client of a kind, in a home folder of its own, that knows no credentials."""
     numbers = itertools.count(1)
+    with tempfile.TemporaryDirectory(prefix="rs-", ignore_cleanup_errors=True) as homes:  # podman wants short paths
 
-    def start(kind: type[Client]) -> Client:
-        require(kind.name)
-        client = kind(tmp_path / f"{kind.name}-{next(numbers)}")
-        if isinstance(client, Docker):
-            client.socket = request.getfixturevalue("engine")
-            client.forget_all()
-        return client
+        def start(kind: type[Client]) -> Client:
+            require(kind.name)
+            client = kind(Path(homes) / f"{kind.name}-{next(numbers)}")
+            if isinstance(client, Docker):
+                client.socket = request.getfixturevalue("engine")
+                client.forget_all()
+            return client
 
-    return start
+        yield start
 
 
 @pytest.fixture

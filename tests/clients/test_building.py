@@ -1,5 +1,6 @@
 """From a build to a running pull: what a person types on the first day."""
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +40,7 @@ def test_docker_import_push_remove_and_pull_in_development_mode(
     rootfs = tmp_path / "rootfs.tar"
     rootfs.write_bytes(make_tar({"etc/motd": b"welcome\n", "bin/tool": b"#!/bin/sh\n"}))
     target = f"{development.host}/my-images/api:v1"
-    identity = docker.run("import", rootfs, target).check().output.split()[-1]
+    identity = docker.run("import", rootfs, target).check().stdout.split()[-1]
     docker.run("push", target).check()
     docker.run("rmi", target).check()
     docker.run("pull", target).check()
@@ -72,8 +73,6 @@ def test_the_docker_config_from_the_api_is_a_login(
     given = served.manage("GET", f"/v1/registries/{registry.id}/credentials").json["data"]
     crane = start(Crane)
     assert list(given["docker_config"]["auths"]) == [registry.robot.host]
-    import json
-
     (crane.home / "config.json").write_text(json.dumps(given["docker_config"]))
     image = make_image(tmp_path / "image", "docker-config")
     crane.push(image, registry.image("api", "v1")).check()

@@ -80,7 +80,7 @@ def test_regctl_deletes_one_tag_and_leaves_the_other_on_the_same_image(
         regctl.push(image, registry.image("api", tag)).check()
     regctl.run("tag", "delete", registry.image("api", "v1")).check()
     assert tags_of(served, registry) == ["latest"]
-    assert regctl.run("tag", "ls", registry.image("api")).check().output.split() == ["latest"]
+    assert regctl.run("tag", "ls", registry.image("api")).check().stdout.split() == ["latest"]
     assert regctl.pull(registry.image("api", "latest")).manifest == image.root
 
 

@@ -40,7 +40,12 @@ class Result:
 
     command: Sequence[str]
     code: int
-    output: str
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self) -> str:
+        return self.stdout + self.stderr
 
     @property
     def ok(self) -> bool:
@@ -76,13 +81,12 @@ class Client(abc.ABC):
         return {**kept, "HOME": home, "XDG_CONFIG_HOME": home, "XDG_RUNTIME_DIR": home, "DOCKER_CONFIG": home}
 
     def run(self, *arguments: str | Path, stdin: str | None = None) -> Result:
-        """The client with these arguments; its standard output and error together."""
+        """The client with these arguments."""
         command = [self.program, *self.globals, *map(str, arguments)]
         done = subprocess.run(
-            command, env=self.environment, cwd=self.home, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=SECONDS,
-        )  # fmt: skip
-        return Result(command, done.returncode, done.stdout)
+            command, env=self.environment, cwd=self.home, input=stdin, capture_output=True, text=True, timeout=SECONDS
+        )
+        return Result(command, done.returncode, done.stdout, done.stderr)
 
     @property
     def globals(self) -> Sequence[str]:
@@ -270,7 +274,7 @@ class StorageClient(Client):
 
     def load(self, image: Layout) -> str:
         """Put an image into the storage; its id there."""
-        return self.run("pull", "--quiet", f"oci:{image.path}:{TAG}").check().output.strip().splitlines()[-1]
+        return self.run("pull", "--quiet", f"oci:{image.path}:{TAG}").check().stdout.strip().splitlines()[-1]
 
     def push(self, image: Layout, target: str) -> Result:
         self.pushed = self.load(image)
@@ -284,7 +288,7 @@ class StorageClient(Client):
         return self.run("pull", "--tls-verify=false", f"docker://{source}")
 
     def pulled(self, source: str) -> Pulled:
-        images = json.loads(self.run("images", "--json", "--no-trunc").check().output)
+        images = json.loads(self.run("images", "--json", "--no-trunc").check().stdout)
         assert len(images) == 1, images
         return Pulled("sha256:" + str(images[0].get("id") or images[0].get("Id")).removeprefix("sha256:"), None)
 
@@ -298,7 +302,7 @@ class Podman(StorageClient):
         return (*super().globals, *temporary)
 
     def pulled(self, source: str) -> Pulled:
-        identity = self.run("image", "inspect", "--format", "{{.Id}}", source).check().output.strip()
+        identity = self.run("image", "inspect", "--format", "{{.Id}}", source).check().stdout.strip()
         return Pulled("sha256:" + identity, None)
 
 
@@ -339,12 +343,12 @@ class Docker(Client):
 
     def forget_all(self) -> None:
         """Remove every image, so that a pull really downloads."""
-        images = self.run("images", "--all", "--quiet", "--no-trunc").check().output.split()
+        images = self.run("images", "--all", "--quiet", "--no-trunc").check().stdout.split()
         if images:
             self.run("rmi", "--force", *sorted(set(images))).check()
 
     def pulled(self, source: str) -> Pulled:
-        return Pulled(self.run("image", "inspect", "--format", "{{.Id}}", source).check().output.strip(), None)
+        return Pulled(self.run("image", "inspect", "--format", "{{.Id}}", source).check().stdout.strip(), None)
 
 
 ALL: Sequence[type[Client]] = (Docker, Podman, Skopeo, Buildah, Crane, Oras, Regctl)
