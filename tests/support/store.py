@@ -29,7 +29,7 @@ from regserver.storage.sql.port import Transaction
 from regserver.storage.sql.sqlite import SQLiteDatabase
 from support.memory_blobs import MemoryBlobStore
 
-TABLES = [
+TABLES = (
     "uploads",
     "trash",
     "blobs",
@@ -41,7 +41,7 @@ TABLES = [
     "tags",
     "blob_leases",
     "manifest_leases",
-]
+)
 
 
 def pusher(session: str = "one", *, shared: bool = False, subject: str = "alice") -> Caller:
