@@ -7,6 +7,7 @@ from typing import assert_never
 
 from regserver.auth import policy
 from regserver.auth.policy import Facts, Means, Verdict
+from regserver.auth.scopes import Scopes
 from regserver.content.core import Core
 from regserver.errors import ErrorCode, RegistryError, Unauthorized
 from regserver.model.access import Access, Account, Action, Caller, Kind, Target
@@ -62,6 +63,11 @@ class Authorizer:
     async def grant(self, account: Account, name: RepositoryName, requested: frozenset[Action]) -> frozenset[Action]:
         """What of a requested scope a token may hold now; whoever uses it is asked again."""
         return requested & policy.grants(account, await self._facts(name.registry))
+
+    async def grant_all(self, account: Account, requested: Scopes) -> Scopes:
+        """The same for all that is asked for. What is refused is left out, and nothing left is no error."""
+        granted = {name: await self.grant(account, name, wanted) for name, wanted in requested.repositories.items()}
+        return Scopes({name: actions for name, actions in granted.items() if actions}, requested.catalog)
 
     async def _facts(self, registry: str) -> Facts | None:
         row = await registries.by_name(self._core.db, registry)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
+from regserver.auth import scopes
 from regserver.model.access import Access, Account, Action, Kind
 from regserver.model.names import RepositoryName
 
 EVERYTHING = frozenset(Action)
 NOTHING: frozenset[Action] = frozenset()
-CATALOG_SCOPE = "registry:catalog:*"
 
 
 class Standing(Enum):
@@ -113,9 +113,9 @@ GENERAL: Mapping[Access, Mapping[Means, Verdict]] = MappingProxyType(
 
 
 def required_scope(access: Access, name: RepositoryName | None = None) -> str | None:
-    """The challenge's ``scope``: what a token must hold for the route, its actions always in the same order."""
+    """The challenge's ``scope``: what a token must hold for the route."""
     if access is Access.CATALOG:
-        return CATALOG_SCOPE
+        return scopes.CATALOG
     if name is None or not access.actions:
         return None
-    return f"repository:{name}:{','.join(action for action in Action if action in access.actions)}"
+    return scopes.repository_scope(name, access.actions)

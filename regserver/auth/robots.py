@@ -1,7 +1,7 @@
 """Robots: the accounts that push and pull. ``robot$<registry>``, and a password that is a signed token of its own kind.
 
-No secret is stored: the row keeps the claims as text and the id of the key. RS256 gives the same signature for them every
-time, so the password is minted again wherever it is shown or checked.
+No secret is stored: the row keeps the claims as text and the id of the key. RS256 gives the same signature for them
+every time, so the password is minted again wherever it is shown or checked.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 import time
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -28,6 +29,7 @@ from regserver.storage.sql.port import Transaction
 logger = logging.getLogger(__name__)
 
 PREFIX = "robot$"
+_NAME = re.compile(r"robot\$[a-z0-9._+-]{1,255}", re.ASCII)
 _HEADER = {"alg": "RS256", "typ": "JWT"}  # exactly this, as the management API shows it
 _LIFETIME_SECONDS = 100 * 365 * 86400
 _REMEMBERED = 4096
@@ -108,7 +110,7 @@ class Robots:
 
         Comparison takes the same time whatever differs (CVE-2023-20902), and a name that does not exist costs what
         one that does costs."""
-        row = await accounts.live_by_username(self._core.db, name)
+        row = await accounts.live_by_username(self._core.db, name) if _NAME.fullmatch(name) else None
         if row is not None:
             key_id, claims = row.key_id, row.claims
         else:

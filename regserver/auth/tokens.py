@@ -10,11 +10,12 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from regserver.auth import jws
 from regserver.auth.keys import LEEWAY_SECONDS, KeyRefused, Keys
+from regserver.auth.scopes import Scopes
 from regserver.content.core import Core
 from regserver.errors import RegistryError, Unauthorized
 from regserver.model.access import Action, Kind
@@ -36,14 +37,6 @@ class Binding:
     kind: Kind
     credential: str = ""  # a robot's row id, the administrator's fingerprint
     version: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Scopes:
-    """What was granted. ``catalog``: may list repositories."""
-
-    repositories: Mapping[RepositoryName, frozenset[Action]] = field(default_factory=dict)
-    catalog: bool = False
 
 
 @dataclass(frozen=True, slots=True)

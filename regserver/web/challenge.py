@@ -1,0 +1,75 @@
+"""Under which address clients reach this server, and the challenge that sends them to the token service.
+
+A header of the request decides neither realm nor service beyond its validated Host; ``X-Forwarded-*`` count only from a
+proxy that the operator named.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+from aiohttp import hdrs, web
+from yarl import URL
+
+from regserver.config import Settings
+from regserver.errors import ErrorCode, RegistryError, Unauthorized
+from regserver.web.errors import is_managed
+from regserver.web.facts import one
+
+TOKEN_PATH = "/token"  # noqa: S105 - a path
+_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9._-]{0,252}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?", re.ASCII)
+_SCHEMES = frozenset({"http", "https"})
+
+
+def challenge(request: web.Request, settings: Settings, unauthorized: Unauthorized) -> str:
+    """The value of the one ``WWW-Authenticate`` header (RFC 6750 §3). Raises RegistryError REQUEST_INVALID.
+
+    Fields in a fixed order: regctl gives up when realm or service change from one challenge to the next. Under /v1 the
+    administrator's token is meant, which no token service issues: the scheme says all."""
+    fields = {"error": unauthorized.error}
+    if not is_managed(request.path):
+        base = public_base(request, settings)
+        realm = str(base.with_path(TOKEN_PATH))
+        fields = {"realm": realm, "service": base.authority, "scope": unauthorized.scope, **fields}
+    said = ",".join(f'{name}="{_escaped(value)}"' for name, value in fields.items() if value is not None)
+    return f"Bearer {said}" if said else "Bearer"
+
+
+def public_base(request: web.Request, settings: Settings) -> URL:
+    """``scheme://host[:port]``, as the client sees this server. Raises RegistryError REQUEST_INVALID for a bad Host."""
+    if settings.public_url is not None:
+        return URL(settings.public_url).origin()
+    scheme, host = request.scheme, one(request, hdrs.HOST)
+    if _is_trusted(request, settings.trusted_proxies):
+        scheme = _last(request, hdrs.X_FORWARDED_PROTO) or scheme
+        host = _last(request, hdrs.X_FORWARDED_HOST) or host
+    authority = (host or "").lower()
+    match = _HOST.fullmatch(authority)
+    if match is None or not 0 < int(match[1] or 1) < 2**16 or scheme not in _SCHEMES:
+        raise RegistryError(ErrorCode.REQUEST_INVALID, message="the Host header is missing or malformed")
+    try:
+        return URL.build(scheme=scheme, authority=authority)
+    except ValueError:
+        raise RegistryError(ErrorCode.REQUEST_INVALID, message="the Host header is malformed") from None
+
+
+def _is_trusted(request: web.Request, networks: Iterable[str]) -> bool:
+    """By the address of the connection itself."""
+    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+    if not networks or not isinstance(peer, tuple):
+        return False
+    address = ipaddress.ip_address(str(peer[0]).partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)  # a listener on :: sees IPv4 peers so
+    return any((mapped or address) in ipaddress.ip_network(network) for network in networks)
+
+
+def _last(request: web.Request, header: str) -> str | None:
+    """What the nearest proxy wrote: it appends, and what stands before came from further away."""
+    values = request.headers.getall(header, [])
+    return values[-1].rpartition(",")[2].strip().lower() or None if values else None
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"')
