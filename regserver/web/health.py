@@ -76,19 +76,20 @@ async def ready(request: web.Request, call: Call) -> web.Response:
     """200, or 503 with every reason. However many ask at once, the disk is asked once."""
     lifecycle = request.app[LIFECYCLE]
     if lifecycle.check is None or lifecycle.check.done():
-        lifecycle.check = asyncio.create_task(_reasons(call.services.core), name="readiness")
-    reasons = list(await asyncio.shield(lifecycle.check))
+        lifecycle.check = asyncio.create_task(reasons(call.services.core), name="readiness")
+    found = list(await asyncio.shield(lifecycle.check))
     if lifecycle.draining:
-        reasons.append("shutting down")
-    return _answer(reasons)
+        found.append("shutting down")
+    return _answer(found)
 
 
-def _answer(reasons: list[str]) -> web.Response:
-    body = {"status": "unavailable", "reasons": reasons} if reasons else {"status": "ok"}
-    return web.json_response(body, status=503 if reasons else 200, headers={hdrs.CACHE_CONTROL: "no-store"})
+def _answer(found: list[str]) -> web.Response:
+    body = {"status": "unavailable", "reasons": found} if found else {"status": "ok"}
+    return web.json_response(body, status=503 if found else 200, headers={hdrs.CACHE_CONTROL: "no-store"})
 
 
-async def _reasons(core: Core) -> list[str]:
+async def reasons(core: Core) -> list[str]:
+    """Why this process should get no requests; empty if it should."""
     found = [core.health.failure, await _database(core), await _disk(core)]
     return [reason for reason in found if reason]
 

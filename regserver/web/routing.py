@@ -1,0 +1,88 @@
+"""From a table of routes to a served application: who asks is found out and judged before any handler runs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from regserver.model.access import Access, Account, Caller, Kind, Target
+from regserver.model.names import RepositoryName
+from regserver.web import middleware
+from regserver.web.context import SERVICES, Call, Route, Services
+from regserver.web.facts import FACTS, one
+
+Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+NOBODY: Final = Caller(Account(Kind.ANONYMOUS, ""), session="", shared=False)
+_UNASKED: Final = frozenset({Access.OPEN, Access.TOKEN})  # routes that look at no credentials, or at them themselves
+
+
+def build(app: web.Application, services: Services, routes: Sequence[Route]) -> None:
+    """Registers every row, HEAD where there is GET, and OPTIONS everywhere."""
+    app[SERVICES] = services
+    middleware.install(app)
+    rows = [*routes, *_implied(routes)]
+    for path in dict.fromkeys(row.path for row in rows):
+        resource = app.router.add_resource(path)
+        for row in rows:
+            if row.path == path:
+                resource.add_route(row.method, _handle(row, services), expect_handler=_expect)
+
+
+def _implied(routes: Sequence[Route]) -> list[Route]:
+    methods: dict[str, list[str]] = {}
+    for row in routes:
+        methods.setdefault(row.path, []).append(row.method)
+    implied = [
+        Route(hdrs.METH_HEAD, row.path, row.access, row.handler)
+        for row in routes
+        if row.method == hdrs.METH_GET and hdrs.METH_HEAD not in methods[row.path]
+    ]
+    for row in implied:
+        methods[row.path].append(row.method)
+    return implied + [Route(hdrs.METH_OPTIONS, path, Access.OPEN, _options(has)) for path, has in methods.items()]
+
+
+def _options(methods: list[str]) -> Callable[[web.Request, Call], Awaitable[web.StreamResponse]]:
+    allow = ", ".join(sorted({*methods, hdrs.METH_OPTIONS}))
+
+    async def options(request: web.Request, call: Call) -> web.Response:
+        return web.Response(status=204, headers={hdrs.ALLOW: allow})
+
+    return options
+
+
+def _handle(route: Route, services: Services) -> Handle:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        credentials = one(request, hdrs.AUTHORIZATION)  # two of them: which one would be judged, which one trusted?
+        caller, target = NOBODY, None
+        if route.access not in _UNASKED:
+            caller = await services.authenticator.caller(credentials, request.remote or "")
+            request[FACTS].subject = caller.account.subject
+            target = await _authorise(request, services, caller, route.access)
+        await _continue(request)
+        return await route.handler(request, Call(services, caller, target))
+
+    return handle
+
+
+async def _authorise(request: web.Request, services: Services, caller: Caller, access: Access) -> Target | None:
+    if not access.actions:
+        services.authorizer.general(caller, access)
+        return None
+    name = RepositoryName.parse(request.match_info["name"])  # decoded after routing: anything may stand here
+    return await services.authorizer.repository(caller, access, name)
+
+
+async def _expect(request: web.Request) -> None:
+    """Nothing yet. The framework would send 100 here, before anybody has asked who it is."""
+
+
+async def _continue(request: web.Request) -> None:
+    facts = request[FACTS]
+    if facts.continue_owed:
+        facts.continue_owed = False
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # an interim answer is not the answer
