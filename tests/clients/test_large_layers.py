@@ -10,6 +10,7 @@ from support.served import Account, Served, Tenant
 
 LogIn = Callable[[type[Client], Account], Client]
 SIZE = 600 * 10**6
+MEMORY = 300 * 10**6
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -30,3 +31,4 @@ def test_a_layer_of_600_megabytes_is_pushed_and_pulled(
     assert pulled.config == large.config
     tags = served.manage("GET", f"/v1/registries/{registry.id}/images/large/tags").json["data"]
     assert tags[0]["size_bytes"] > SIZE * 0.99
+    assert served.peak_memory < MEMORY, "the layer went through memory"

@@ -17,6 +17,7 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 LAYER_GZIP = LAYER + "+gzip"
 TAG = "made"
+BLOCK = 2**25
 
 
 def digest_of(content: bytes) -> str:
@@ -122,7 +123,11 @@ class _Writer:
 def make_layers(seed: str, count: int, size: int) -> list[bytes]:
     """Layers of one file each, `size` bytes that do not compress; another seed gives other bytes."""
     source = random.Random(seed)
-    return [make_tar({f"layer-{number}/{seed}.bin": source.randbytes(size)}) for number in range(count)]
+    layers = []
+    for number in range(count):
+        block = source.randbytes(min(size, BLOCK))  # repeats lie far beyond what gzip looks back
+        layers.append(make_tar({f"layer-{number}/{seed}.bin": (block * (size // len(block) + 1))[:size]}))
+    return layers
 
 
 def make_image(path: Path, seed: str, *, layers: int = 2, size: int = 20_000, compress: bool = True) -> Layout:

@@ -80,6 +80,13 @@ class Served:
     root: Path
     log: Path
     admin_token: str = ""
+    pid: int = 0
+
+    @property
+    def peak_memory(self) -> int:
+        """The most memory the server ever held, in bytes (VmHWM of Linux)."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024
 
     @property
     def url(self) -> str:
@@ -195,7 +202,7 @@ def serve(
     try:
         _wait_until_it_answers(host, process, log)
         token = root / "admin-token"
-        yield Served(host, root, log, token.read_text().strip() if token.exists() else "")
+        yield Served(host, root, log, token.read_text().strip() if token.exists() else "", process.pid)
     finally:
         _stop(process, log)
 
