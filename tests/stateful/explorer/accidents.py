@@ -36,7 +36,7 @@ class Store(Clients, Collector):
                     for number, client in enumerate(state.clients)
                 )
                 leases = without_lease(state.leases, session, entry.bit)
-                yield Step(Act.EXPIRE, state._replace(leases=leases, clients=clients), entry.bit)
+                yield Step(Act.EXPIRE, state._replace(leases=leases, clients=clients), entry.bit, session)
 
     def mishaps(self, keys: Keys) -> tuple[Change, ...]:
         """Purged uploads, dead processes, impatient clients, power cuts (L3, L12)."""
