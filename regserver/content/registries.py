@@ -99,24 +99,32 @@ class Registries:
 
         return await self._core.db.read(body)
 
-    async def update(self, registry_id: str, changes: Changes) -> RegistryRow:
-        """Raises RegistryError NOT_FOUND. Without a difference nothing is written, ``updated_at`` included."""
+    async def update(self, registry_id: str, changes: Changes, expected: str | None = None) -> RegistryRow:
+        """Without a difference nothing is written, ``updated_at`` included.
+
+        ``expected`` is If-Match's value: the ``updated_at`` that was seen, or ``*``.
+        Raises RegistryError NOT_FOUND, PRECONDITION_FAILED.
+        """
 
         async def body(tx: Transaction) -> RegistryRow:
-            row = _found(await registries.by_id(tx, registry_id))
+            row = _seen(await registries.by_id(tx, registry_id), expected)
             public = row.public if changes.public is UNCHANGED else changes.public
             quota = row.quota_bytes if changes.quota_bytes is UNCHANGED else changes.quota_bytes
             if (public, quota) == (row.public, row.quota_bytes):
                 return row
-            return _found(await registries.update(tx, registry_id, public=public, quota_bytes=quota, now=now_ms()))
+            now = max(now_ms(), row.updated_at + 1)  # never the same twice, whatever the clock does
+            return _found(await registries.update(tx, registry_id, public=public, quota_bytes=quota, now=now))
 
         return await self._core.db.write(body)
 
-    async def delete(self, registry_id: str, *, force: bool) -> None:
-        """Puts it out of reach. Raises RegistryError NOT_FOUND, or NOT_EMPTY while a tag is left and not ``force``."""
+    async def delete(self, registry_id: str, *, force: bool, expected: str | None = None) -> None:
+        """Puts it out of reach: from its commit on nobody finds it, and its name is free.
+
+        Raises RegistryError NOT_FOUND, PRECONDITION_FAILED, and NOT_EMPTY while a tag is left and not ``force``.
+        """
 
         async def body(tx: Transaction) -> None:
-            _found(await registries.by_id(tx, registry_id))
+            _seen(await registries.by_id(tx, registry_id), expected)
             if not force and await registries.has_tags(tx, registry_id):
                 raise RegistryError(ErrorCode.NOT_EMPTY)
             await registries.mark_deleting(tx, registry_id, now_ms())
@@ -131,3 +139,10 @@ def _found(thing: T | None) -> T:
     if thing is None:
         raise RegistryError(ErrorCode.NOT_FOUND)
     return thing
+
+
+def _seen(row: RegistryRow | None, expected: str | None) -> RegistryRow:
+    found = _found(row)
+    if expected not in (None, "*", str(found.updated_at)):
+        raise RegistryError(ErrorCode.PRECONDITION_FAILED)
+    return found

@@ -36,14 +36,14 @@ class TagRow:
 
 @dataclass(frozen=True, slots=True)
 class NameFilter:
-    """``name`` exactly, ``containing`` anywhere in it; None does not filter."""
+    """``name`` exactly, ``containing`` anywhere in it in either case; None does not filter."""
 
     name: str | None = None
     containing: str | None = None
 
     @property
     def pattern(self) -> str:
-        return f"%{escape_like(self.containing)}%" if self.containing else "%"
+        return f"%{escape_like(self.containing.lower())}%" if self.containing else "%"
 
 
 class ImageSort(StrEnum):
@@ -120,7 +120,7 @@ WITH RECURSIVE image AS (
 ), chosen AS (
     SELECT t.repository_id, t.name, t.digest, t.updated_at AS pushed_at
     FROM tags AS t JOIN image ON image.id = t.repository_id
-    WHERE t.name = COALESCE($3, t.name) AND t.name LIKE $4 ESCAPE '!'
+    WHERE t.name = COALESCE($3, t.name) AND lower(t.name) LIKE $4 ESCAPE '!'
 ), page AS (
     SELECT repository_id, name, digest, pushed_at FROM chosen ORDER BY <order> LIMIT $5 OFFSET $6
 ), holds (repository_id, tag, digest) AS (

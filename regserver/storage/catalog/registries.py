@@ -45,7 +45,7 @@ class RegistryFigures:
 
 @dataclass(frozen=True, slots=True)
 class RegistryFilter:
-    """``name`` exactly, ``containing`` anywhere in the name; None does not filter."""
+    """``name`` exactly, ``containing`` anywhere in it in either case; None does not filter."""
 
     name: str | None = None
     containing: str | None = None
@@ -139,7 +139,7 @@ async def page(
     reader: Reader, chosen: RegistryFilter, sort: RegistrySort, limit: int, offset: int
 ) -> tuple[list[RegistryFigures], int]:
     """One page, and how many there are on all pages."""
-    pattern = f"%{escape_like(chosen.containing)}%" if chosen.containing else "%"
+    pattern = f"%{escape_like(chosen.containing.lower())}%" if chosen.containing else "%"
     rows = await reader.fetch(_PAGES[sort], chosen.name, pattern, limit, offset)
     return [RegistryFigures(_row(row[1:-1]), row[-1]) for row in rows if row[1] is not None], rows[0][0]
 

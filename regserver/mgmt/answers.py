@@ -1,0 +1,49 @@
+"""What an answer of the management API looks like: ``data``, and on lists ``meta``; nothing else at the top."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from regserver.mgmt.query import Paging
+from regserver.web.challenge import public_base
+from regserver.web.context import Call
+
+
+def single(data: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return _json({"data": data}, status, headers or {})
+
+
+def secret(data: Mapping[str, Any]) -> web.Response:
+    """An answer that no cache on its way may keep (RFC 9111 §5.2.2.5)."""
+    return _json({"data": data}, 200, {hdrs.CACHE_CONTROL: "no-store"})
+
+
+def listed(request: web.Request, rows: Sequence[Mapping[str, Any]], total: int, paging: Paging) -> web.Response:
+    """One page. ``Link`` names the next one while there is one (RFC 8288)."""
+    meta = {"total": total, "page": paging.page, "per_page": paging.per_page}
+    headers: dict[str, str] = {}
+    if paging.page * paging.per_page < total:
+        following = request.rel_url.update_query(page=paging.page + 1, per_page=paging.per_page)
+        headers[hdrs.LINK] = f'<{following.raw_path_qs}>; rel="next"'
+    return _json({"data": rows, "meta": meta}, 200, headers)
+
+
+def nothing() -> web.Response:
+    return web.Response(status=204)
+
+
+def _json(body: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> web.Response:
+    return web.Response(
+        status=status,
+        body=json.dumps(body).encode(),
+        headers={hdrs.CONTENT_TYPE: "application/json", **headers},
+    )
+
+
+def host(request: web.Request, call: Call) -> str:
+    """Where clients reach this registry, as it stands in an image's name: ``host[:port]``."""
+    return public_base(request, call.services.settings).host_port_subcomponent or ""

@@ -1,0 +1,73 @@
+"""``/v1/registries/:id/images``, their tags, and deleting either."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from regserver.content.images import Images
+from regserver.errors import ErrorCode, RegistryError
+from regserver.mgmt import answers, paths
+from regserver.mgmt.conditions import if_match
+from regserver.mgmt.query import Query
+from regserver.model.times import rfc3339
+from regserver.storage.catalog.images import ImageRow, ImageSort, NameFilter, TagRow, TagSort
+from regserver.web.context import Call
+
+_ABSENT = frozenset({ErrorCode.NAME_UNKNOWN, ErrorCode.MANIFEST_UNKNOWN})
+
+
+async def list_images(request: web.Request, call: Call) -> web.Response:
+    query = Query(request)
+    paging, sort = query.paging(), query.sort(ImageSort, ImageSort.NAME)
+    chosen = NameFilter(query.text("name"), query.text("q"))
+    query.finish()
+    registry = await call.services.registries.get(paths.registry_id(request))
+    rows, total = await Images(call.services.core).page(registry.id, chosen, sort, paging.per_page, paging.offset)
+    return answers.listed(request, [_image(row) for row in rows], total, paging)
+
+
+async def list_tags(request: web.Request, call: Call) -> web.Response:
+    query = Query(request)
+    paging, sort = query.paging(), query.sort(TagSort, TagSort.NAME)
+    chosen = NameFilter(query.text("name"), query.text("q"))
+    query.finish()
+    target = await paths.image(request, call, after=1)
+    rows, total = await Images(call.services.core).tags(target, chosen, sort, paging.per_page, paging.offset)
+    return answers.listed(request, [_tag(row) for row in rows], total, paging)
+
+
+async def delete_tag(request: web.Request, call: Call) -> web.Response:
+    """That tag and nothing else. ``If-Match`` holds it to the digest that was seen."""
+    target, tag, expected = await paths.image(request, call, after=2), paths.tag(request), if_match(request)
+    try:
+        await call.services.manifests.untag(target, call.caller, tag, expected)
+    except RegistryError as error:
+        raise RegistryError(ErrorCode.NOT_FOUND) if error.code in _ABSENT else error from None
+    return answers.nothing()
+
+
+async def delete_image(request: web.Request, call: Call) -> web.Response:
+    """All tags of the image at once; a collection frees what they held."""
+    target = await paths.image(request, call, after=0)
+    await Images(call.services.core).delete(target, call.caller)
+    return answers.nothing()
+
+
+def _image(row: ImageRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "tag_count": row.tag_count,
+        "size_bytes": row.size_bytes,
+        "last_pushed": rfc3339(row.last_pushed),
+    }
+
+
+def _tag(row: TagRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "digest": row.digest,
+        "size_bytes": row.size_bytes,
+        "pushed_at": rfc3339(row.pushed_at),
+    }

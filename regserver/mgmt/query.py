@@ -1,0 +1,85 @@
+"""Query parameters: pages, orders, filters, switches. Unknown ones are ignored; what is known must be right."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from aiohttp import web
+
+from regserver.mgmt.declared import Fault, Faults, refuse
+
+E = TypeVar("E", bound=StrEnum)
+
+MAX_PER_PAGE = 100
+MAX_FILTER_LENGTH = 255
+_WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
+_SWITCH = {"true": True, "1": True, "false": False, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    page: int
+    per_page: int
+
+    @property
+    def offset(self) -> int:
+        return (self.page - 1) * self.per_page
+
+
+class Query:
+    """Collects what is wrong while values are asked for; ``finish`` raises it all at once, before any is used."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._query = request.query
+        self._faults: Faults = []
+
+    def paging(self) -> Paging:
+        return Paging(self._whole("page", 1, 10**9 - 1), self._whole("per_page", 20, MAX_PER_PAGE))
+
+    def sort(self, orders: type[E], default: E) -> E:
+        text = self._one("sort")
+        if text is None:
+            return default
+        try:
+            return orders(text)
+        except ValueError:
+            self._fault("sort", "unknown_value", f"must be one of {', '.join(orders)}")
+            return default
+
+    def text(self, field: str) -> str | None:
+        """A filter's text; printable, so that any engine can compare it."""
+        text = self._one(field)
+        if text is not None and (len(text) > MAX_FILTER_LENGTH or not text.isprintable()):
+            self._fault(field, "invalid_format", f"must be at most {MAX_FILTER_LENGTH} printable characters")
+        return text
+
+    def switch(self, field: str) -> bool:
+        text = self._one(field)
+        if text is not None and text not in _SWITCH:
+            self._fault(field, "wrong_type", "must be true or false")
+        return _SWITCH.get(text or "false", False)
+
+    def finish(self) -> None:
+        """Raises RegistryError VALIDATION_FAILED."""
+        refuse(self._faults)
+
+    def _whole(self, field: str, default: int, most: int) -> int:
+        text = self._one(field)
+        if text is None:
+            return default
+        if not _WHOLE.fullmatch(text) or not 1 <= int(text) <= most:
+            self._fault(field, "out_of_range", f"must be a whole number between 1 and {most}")
+            return default
+        return int(text)
+
+    def _one(self, field: str) -> str | None:
+        values = self._query.getall(field, [])
+        if len(values) > 1:
+            self._fault(field, "repeated", "must be given once")
+        return values[0] if values else None
+
+    def _fault(self, field: str, code: str, message: str) -> None:
+        self._faults.append(Fault(field, code, message))

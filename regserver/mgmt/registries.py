@@ -1,0 +1,121 @@
+"""``/v1/registries``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from regserver.config import GIB
+from regserver.content.registries import UNCHANGED, Changes
+from regserver.mgmt import answers, body, paths
+from regserver.mgmt.conditions import etag, if_match
+from regserver.mgmt.declared import Flag, Nullable, Number, Record, Text
+from regserver.mgmt.query import Query
+from regserver.model.names import MAX_REGISTRY_LENGTH, RESERVED_REGISTRIES, is_registry_name
+from regserver.model.times import rfc3339
+from regserver.storage.catalog.registries import RegistryFigures, RegistryFilter, RegistryRow, RegistrySort, Status
+from regserver.web.context import Call
+
+MAX_QUOTA_GB = 1_000_000_000
+
+
+def _name(text: str) -> tuple[str, str] | None:
+    if len(text) > MAX_REGISTRY_LENGTH:
+        return "too_long", f"must be at most {MAX_REGISTRY_LENGTH} characters"
+    if not is_registry_name(text):
+        return "invalid_format", "must be lower-case letters and digits, joined by single dots, underscores or dashes"
+    if text in RESERVED_REGISTRIES:
+        return "reserved", "is a reserved name"
+    return None
+
+
+_QUOTA = Nullable(Record({"storage_gb": Nullable(Number(0, MAX_QUOTA_GB))}, required=frozenset({"storage_gb"})))
+_CREATE = Record({"name": Text(_name), "public": Flag(), "quota": _QUOTA}, required=frozenset({"name"}))
+_UPDATE = Record({"public": Flag(), "quota": _QUOTA})
+
+
+async def list_registries(request: web.Request, call: Call) -> web.Response:
+    query = Query(request)
+    paging, sort = query.paging(), query.sort(RegistrySort, RegistrySort.CREATED_AT)
+    chosen = RegistryFilter(query.text("name"), query.text("q"))
+    query.finish()
+    rows, total = await call.services.registries.page(chosen, sort, paging.per_page, paging.offset)
+    host = answers.host(request, call)
+    return answers.listed(request, [_summary(figures, host) for figures in rows], total, paging)
+
+
+async def create_registry(request: web.Request, call: Call) -> web.Response:
+    values = await body.required(request, call, _CREATE)
+    row = await call.services.registries.create(
+        values["name"], public=values.get("public", False), quota_bytes=_quota_bytes(values.get("quota"))
+    )
+    headers: dict[str, str] = {hdrs.LOCATION: f"/v1/registries/{row.id}", hdrs.ETAG: etag(row)}
+    return answers.single(_identity(row, answers.host(request, call)), status=201, headers=headers)
+
+
+async def get_registry(request: web.Request, call: Call) -> web.Response:
+    figures = await call.services.registries.figures(paths.registry_id(request))
+    host, default = answers.host(request, call), call.services.settings.default_quota_bytes
+    return answers.single(_detail(figures, host, default), headers={hdrs.ETAG: etag(figures.row)})
+
+
+async def update_registry(request: web.Request, call: Call) -> web.Response:
+    registry_id, expected = paths.registry_id(request), if_match(request)
+    values = await body.required(request, call, _UPDATE)
+    changes = Changes(
+        public=values.get("public", UNCHANGED),
+        quota_bytes=_quota_bytes(values["quota"]) if "quota" in values else UNCHANGED,
+    )
+    row = await call.services.registries.update(registry_id, changes, expected)
+    return answers.single({"id": row.id, "name": row.name, "public": row.public}, headers={hdrs.ETAG: etag(row)})
+
+
+async def delete_registry(request: web.Request, call: Call) -> web.Response:
+    registry_id, expected, query = paths.registry_id(request), if_match(request), Query(request)
+    force = query.switch("force")
+    query.finish()
+    await call.services.registries.delete(registry_id, force=force, expected=expected)
+    return answers.nothing()
+
+
+def _quota_bytes(quota: dict[str, Any] | None) -> int | None:
+    gigabytes = quota["storage_gb"] if quota else None
+    return None if gigabytes is None else round(gigabytes * GIB)
+
+
+def _identity(row: RegistryRow, host: str) -> dict[str, Any]:
+    message = {"status_message": row.status_message} if row.status is Status.ERROR else {}
+    return {
+        "id": row.id,
+        "name": row.name,
+        "status": row.status,
+        **message,
+        "public": row.public,
+        "endpoint": f"{host}/{row.name}",
+    }
+
+
+def _summary(figures: RegistryFigures, host: str) -> dict[str, Any]:
+    row = figures.row
+    return {
+        **_identity(row, host),
+        "image_count": figures.image_count,
+        "storage_bytes": row.used_bytes,
+        "created_at": rfc3339(row.created_at),
+    }
+
+
+def _detail(figures: RegistryFigures, host: str, default_quota: int | None) -> dict[str, Any]:
+    row = figures.row
+    limit = row.quota_bytes if row.quota_bytes is not None else default_quota
+    quota = {"storage_gb": None if limit is None else _gib(limit, 9), "used_gb": _gib(row.used_bytes, 3)}
+    summary = _summary(figures, host)
+    created = summary.pop("created_at")
+    return {**summary, "quota": quota, "created_at": created, "updated_at": rfc3339(row.updated_at)}
+
+
+def _gib(size: int, digits: int) -> int | float:
+    """Bytes in GiB; nine digits give back any figure that was set, because a byte is about 10⁻⁹ of one."""
+    value = round(size / GIB, digits)
+    return int(value) if value.is_integer() else value

@@ -1,0 +1,37 @@
+"""The management API as a table. More particular paths stand before those that would swallow them."""
+
+from __future__ import annotations
+
+from regserver.mgmt.credentials import get_credentials, rotate_credentials
+from regserver.mgmt.gc import get_job, list_jobs, start_job
+from regserver.mgmt.images import delete_image, delete_tag, list_images, list_tags
+from regserver.mgmt.registries import (
+    create_registry,
+    delete_registry,
+    get_registry,
+    list_registries,
+    update_registry,
+)
+from regserver.model.access import Access
+from regserver.web.context import Route
+
+_ALL = "/v1/registries"
+_ONE = "/v1/registries/{registry_id}"
+_IMAGE = _ONE + "/images/{image:.+}"
+
+ROUTES = (
+    Route("GET", _ALL, Access.API_READ, list_registries),
+    Route("POST", _ALL, Access.API_WRITE, create_registry),
+    Route("GET", _ONE, Access.API_READ, get_registry),
+    Route("PATCH", _ONE, Access.API_WRITE, update_registry),
+    Route("DELETE", _ONE, Access.API_WRITE, delete_registry),
+    Route("GET", _ONE + "/credentials", Access.API_SECRET, get_credentials),
+    Route("POST", _ONE + "/rotate-credentials", Access.API_SECRET, rotate_credentials),
+    Route("GET", _ONE + "/images", Access.API_READ, list_images),
+    Route("GET", _IMAGE + "/tags", Access.API_READ, list_tags),
+    Route("DELETE", _IMAGE + "/tags/{tag}", Access.API_WRITE, delete_tag),
+    Route("DELETE", _IMAGE, Access.API_WRITE, delete_image),
+    Route("POST", _ONE + "/gc", Access.API_WRITE, start_job),
+    Route("GET", _ONE + "/gc", Access.API_READ, list_jobs),
+    Route("GET", _ONE + "/gc/{job_id}", Access.API_READ, get_job),
+)
