@@ -7,6 +7,8 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
+from regserver.auth.policy import required_scope
+from regserver.errors import Unauthorized
 from regserver.model.access import Access, Account, Caller, Kind, Target
 from regserver.model.names import RepositoryName
 from regserver.web import middleware
@@ -59,21 +61,30 @@ def _handle(route: Route, services: Services) -> Handle:
         credentials = one(request, hdrs.AUTHORIZATION)  # two of them: which one would be judged, which one trusted?
         caller, target = NOBODY, None
         if route.access not in _UNASKED:
-            caller = await services.authenticator.caller(credentials, request.remote or "")
+            name = _repository(request, route.access)
+            try:
+                caller = await services.authenticator.caller(credentials, request.remote or "")
+            except Unauthorized as refused:  # a client that comes again only once must learn now what to ask for
+                refused.scope = required_scope(route.access, name)
+                raise
             request[FACTS].subject = caller.account.subject
-            target = await _authorise(request, services, caller, route.access)
+            target = await _authorise(services, caller, route.access, name)
         await _continue(request)
         return await route.handler(request, Call(services, caller, target))
 
     return handle
 
 
-async def _authorise(request: web.Request, services: Services, caller: Caller, access: Access) -> Target | None:
-    if not access.actions:
-        services.authorizer.general(caller, access)
-        return None
-    name = RepositoryName.parse(request.match_info["name"])  # decoded after routing: anything may stand here
-    return await services.authorizer.repository(caller, access, name)
+def _repository(request: web.Request, access: Access) -> RepositoryName | None:
+    """Raises RegistryError NAME_INVALID: the path is decoded after routing, and anything may stand there."""
+    return RepositoryName.parse(request.match_info["name"]) if access.actions else None
+
+
+async def _authorise(services: Services, caller: Caller, access: Access, name: RepositoryName | None) -> Target | None:
+    if name is not None:
+        return await services.authorizer.repository(caller, access, name)
+    services.authorizer.general(caller, access)
+    return None
 
 
 async def _expect(request: web.Request) -> None:
