@@ -39,7 +39,7 @@ class Store(Clients, Collector):
                 yield Step(Act.EXPIRE, state._replace(leases=leases, clients=clients), entry.bit, session)
 
     def mishaps(self, keys: Keys) -> tuple[Change, ...]:
-        """Purged uploads, dead processes, impatient clients, power cuts (L3, L12)."""
+        """Purged uploads, dead processes, impatient clients, power cuts (L2, L12)."""
         changes = [change for key in keys for change in self.mishaps_of(keys, key)]
         if any(key.file is File.WRITTEN for key in keys):
             changes.append(Change(Act.POWER_CUT, halted(keys, lost=File.WRITTEN)))

@@ -45,7 +45,7 @@ class Clients(Uploads):
     # -- "it exists"
 
     def exists(self, act: Act, state: State, client: int, entry: Entry, do: Do) -> Iterator[Step]:
-        """Look, lease and commit; then answer (L6)."""
+        """Look, lease and commit; then answer (L10)."""
         after = state._replace(leases=self.leased(state, act, client, entry.bit))
         yield from self.answers(act, client, after, do.skip, state.clients[client].promised | entry.bit, entry.bit)
 
@@ -105,7 +105,7 @@ class Clients(Uploads):
     # -- deletes by name
 
     def delete_manifest(self, state: State, client: int, manifest: Entry, _: Do) -> Iterator[Step]:
-        """It goes with its tags and with all leases on it: who deletes by name ends every promise about it (L10)."""
+        """It goes with its tags and with all leases on it: who deletes by name ends every promise about it (L11)."""
         if self.listed(state, manifest):
             yield self.moved(Act.DENIED, client, state, state.clients[client].position + 1, manifest.bit)
             return
@@ -118,7 +118,7 @@ class Clients(Uploads):
         yield from self.answers(Act.DELETE_MANIFEST, client, after, 1, after.clients[client].promised, manifest.bit)
 
     def delete_blob(self, state: State, client: int, blob: Entry, _: Do) -> Iterator[Step]:
-        """Its link goes, and the caller's own lease; other sessions' leases keep it for their holders (L10)."""
+        """Its link goes, and the caller's own lease; other sessions' leases keep it for their holders (L11)."""
         if self.in_use(state, blob):
             yield self.moved(Act.DENIED, client, state, state.clients[client].position + 1, blob.bit)
             return

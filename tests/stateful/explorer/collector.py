@@ -34,7 +34,7 @@ class Collector(Uploads):
             yield Step(act, state.with_keys(keys), digest=digest)
 
     def drop_links(self, state: State) -> Iterator[Step]:
-        """One transaction for each: no manifest of that repository uses it, no lease there holds it (L8)."""
+        """One transaction for each: no manifest of that repository uses it, no lease there holds it (L5)."""
         for blob in entries(state.links):
             if self.unused(state, blob):
                 keys = self.dropping(state.keys, blob.reference)
@@ -45,7 +45,7 @@ class Collector(Uploads):
         return keys
 
     def condemn(self, keys: Keys, key: Key, unheld: bool) -> Iterator[Change]:
-        """One transaction: nobody holds it, so its row goes and its key into trash (L8)."""
+        """One transaction: nobody holds it, so its row goes and its key into trash (L5)."""
         if unheld:
             condemned = key._replace(table=Table.TRASH, noted=False)
             yield Change(Act.CONDEMN, change_key(keys, key, condemned), key.digest)
@@ -60,13 +60,13 @@ class Collector(Uploads):
         return tuple(changes)
 
     def reap(self, keys: Keys, key: Key) -> Iterator[Change]:
-        """After that commit: unlink, then forget. Another may have unlinked it, or the unlink came undone (L5)."""
+        """After that commit: unlink, then forget. Another may have unlinked it, or the unlink came undone (L6)."""
         if key.file:
             yield Change(Act.UNLINK, self.unlink(keys, key), key.digest)
         yield Change(Act.FORGET, change_key(keys, key, key._replace(table=Table.NONE)), key.digest)
 
     def sweep(self, keys: Keys, key: Key) -> Iterator[Change]:
-        """A file that was listed and that no table names (L11)."""
+        """A file that was listed and that no table names (L7)."""
         if key.file and self.nameless(key):
             yield Change(Act.SWEEP, self.unlink(keys, key), key.digest)
 

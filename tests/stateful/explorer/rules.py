@@ -15,7 +15,7 @@ class Rules:
     """The decisions, under one scenario."""
 
     leasing: ClassVar[frozenset[Act]] = frozenset({Act.HEAD_BLOB, Act.HEAD_MANIFEST, Act.MOUNT, Act.FINALISE, Act.PUT})
-    """The answers that promise something, and so take a lease in their own transaction (L6)."""
+    """The answers that promise something, and so take a lease in their own transaction (L10)."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
@@ -26,7 +26,7 @@ class Rules:
         return State((), NOTHING, NOTHING, NOTHING, (NOTHING,) * count, (Client(),) * count)
 
     def session(self, client: int) -> int:
-        """Whose leases a client takes and spends: its own (L6)."""
+        """Whose leases a client takes and spends: its own (L10)."""
         return client
 
     # -- promises and leases
@@ -46,56 +46,56 @@ class Rules:
     # -- PUT manifest
 
     def met(self, state: State, client: int) -> Names:
-        """What a PUT may refer to: what is linked or stored here, and what this session holds a lease on (L7, L15)."""
+        """What a PUT may refer to: what is linked or stored here, and what this session holds a lease on (L4, L15)."""
         return state.links | state.manifests | state.leases[self.session(client)] & ~ALL_MANIFESTS
 
     def missing(self, state: State, client: int, manifest: Entry) -> Names:
-        """Looked up in the transaction that inserts the manifest (L7)."""
+        """Looked up in the transaction that inserts the manifest (L4)."""
         return manifest.needs & ~self.met(state, client)
 
     def settled(self, state: State, manifest: Entry) -> Names:
-        """What a new manifest keeps from now on, so that no lease has to: blobs, children, waiting referrers (L7)."""
+        """What a new manifest keeps from now on, so that no lease has to: blobs, children, waiting referrers (L4)."""
         return manifest.needs | manifest.referrers & state.manifests
 
     def spend(self, state: State, client: int, settled: Names) -> tuple[Names, ...]:
-        """Only the session's own leases: others still wait for their own manifests (L7)."""
+        """Only the session's own leases: others still wait for their own manifests (L4)."""
         return without_lease(state.leases, self.session(client), settled)
 
     # -- deletes
 
     def undoable(self, state: State, manifest: Entry) -> bool:
-        """Looked up in the transaction that brings the tag back (L10)."""
+        """Looked up in the transaction that brings the tag back (L11)."""
         return bool(state.manifests & manifest.bit)
 
     def listed(self, state: State, manifest: Entry) -> bool:
-        """An index here lists it: it cannot be deleted (L10)."""
+        """An index here lists it: it cannot be deleted (L11)."""
         return bool(state.manifests & manifest.parents)
 
     def in_use(self, state: State, blob: Entry) -> bool:
-        """A manifest here lists it: it cannot be deleted (L10)."""
+        """A manifest here lists it: it cannot be deleted (L11)."""
         return bool(state.manifests & blob.users)
 
     def give_back(self, state: State, client: int, blob: Entry) -> tuple[Names, ...]:
-        """Who deletes a blob needs no promise about it any more; others do (L10)."""
+        """Who deletes a blob needs no promise about it any more; others do (L11)."""
         return without_lease(state.leases, self.session(client), blob.bit)
 
     # -- collection
 
     def dead(self, state: State, manifest: Entry) -> Names:
-        """A manifest with all that keeps it, if no tag and no lease is on any of them; else nothing (L9)."""
+        """A manifest with all that keeps it, if no tag and no lease is on any of them; else nothing (L8)."""
         together = closure(state.manifests, manifest.bit)
         return NOTHING if together & (state.tagged | all_leased(state)) else together
 
     def unused(self, state: State, blob: Entry) -> bool:
-        """No manifest here lists it and no lease here holds it (L8)."""
+        """No manifest here lists it and no lease here holds it (L5)."""
         return not (blob.users & state.manifests or blob.bit & all_leased(state))
 
     def unheld(self, state: State, digest: str) -> bool:
-        """No link and no lease, in any registry (L8)."""
+        """No link and no lease, in any registry (L5)."""
         return not EVERYWHERE[digest] & (state.links | all_leased(state))
 
     def nameless(self, key: Key) -> bool:
-        """One look at uploads, blobs and trash together (L11)."""
+        """One look at uploads, blobs and trash together (L7)."""
         return key.table is Table.NONE
 
     # -- answers

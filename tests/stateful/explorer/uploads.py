@@ -12,27 +12,27 @@ class Uploads(Rules):
     """A fresh key for every upload; a file that is durable before any row says that it is the blob."""
 
     finalises_from: ClassVar[Stage] = Stage.FINALISE
-    """Bytes, sync, rename, sync of the folder; only then the commit (L4)."""
+    """Bytes, sync, rename, sync of the folder; only then the commit (L9)."""
 
     registers: ClassVar[bool] = True
-    """The key is in a table before its file exists (L2)."""
+    """The key is in a table before its file exists (L1)."""
 
     # -- decisions
 
     def fence(self, key: Key) -> bool:
-        """Finalise begins by deleting its own registration: at most one does, and none after a purge (L3)."""
+        """Finalise begins by deleting its own registration: at most one does, and none after a purge (L2)."""
         return key.table is Table.UPLOADS
 
     def refuse(self, keys: Keys, key: Key, done: Key) -> Keys:
-        """Who loses at the fence touches no file: a twin may have published it (L3)."""
+        """Who loses at the fence touches no file: a twin may have published it (L2)."""
         return change_key(keys, key, done)
 
     def publish(self, keys: Keys, key: Key, done: Key, winner: Key | None) -> Keys:
-        """Its key becomes the blob or, if the digest has one already, goes to trash: the first one stays (L1)."""
+        """Its key becomes the blob or, if the digest has one already, goes to trash: the first one stays (L3)."""
         return change_key(keys, key, done._replace(table=Table.TRASH if winner else Table.BLOBS))
 
     def touch(self, keys: Keys, key: Key, new: Key) -> Keys:
-        """An operation on one key's file. It is no other key's file (L1)."""
+        """An operation on one key's file. It is no other key's file (L3)."""
         return change_key(keys, key, new)
 
     # -- steps

@@ -8,7 +8,7 @@ from ..state import Act, Change, File, Key, Keys, State, Table, all_leased, blob
 from .registry import mutant
 
 
-@mutant("collect: nothing points at it", "L9", "referrer lists its subject", "I5", 8)
+@mutant("collect: nothing points at it", "L8", "referrer lists its subject", "I5", 8)
 class NothingPointsAtIt(Store):
     """An index that lists its own subject keeps it and is kept by it: the two never go."""
 
@@ -17,7 +17,7 @@ class NothingPointsAtIt(Store):
         return NOTHING if held else closure(state.manifests, manifest.bit)
 
 
-@mutant("collect: parents left behind", "L9", "index", "I1", 9)
+@mutant("collect: parents left behind", "L8", "index", "I1", 9)
 class ParentsLeftBehind(Store):
     """A dead child goes and its dead index stays, with an edge to nothing."""
 
@@ -25,7 +25,7 @@ class ParentsLeftBehind(Store):
         return super().dead(state, manifest) & manifest.bit
 
 
-@mutant("collect: manifest despite a lease", "L9", "index", "I3", 7)
+@mutant("collect: manifest despite a lease", "L8", "index", "I3", 7)
 class ManifestDespiteLease(Store):
     """A child goes that a client was told exists."""
 
@@ -34,7 +34,7 @@ class ManifestDespiteLease(Store):
         return NOTHING if together & state.tagged else together
 
 
-@mutant("collect: referrers are no edge", "L9", "referrer", "I2", 11)
+@mutant("collect: referrers are no edge", "L8", "referrer", "I2", 11)
 class ReferrersAreNoEdge(Store):
     """The signature of a tagged image is collected."""
 
@@ -44,7 +44,7 @@ class ReferrersAreNoEdge(Store):
         return NOTHING if held else manifest.bit
 
 
-@mutant("collect: link despite a lease", "L8", "same repository", "I3", 5)
+@mutant("collect: link despite a lease", "L5", "same repository", "I3", 5)
 class LinkDespiteLease(Store):
     """A blob that was just uploaded, or that a client was told exists, is gone when its manifest arrives."""
 
@@ -52,7 +52,7 @@ class LinkDespiteLease(Store):
         return not blob.users & state.manifests
 
 
-@mutant("condemn in two transactions", "L8", "same repository", "I1", 12)
+@mutant("condemn in two transactions", "L5", "same repository", "I1", 12)
 class CondemnInTwo(Store):
     """Between the look and the delete an upload finds the row, dedupes onto it, and loses both copies."""
 
@@ -63,7 +63,7 @@ class CondemnInTwo(Store):
             yield from super().condemn(keys, key, unheld=True)
 
 
-@mutant("condemn unlinks before commit", "L5", "same repository", "I1", 11)
+@mutant("condemn unlinks before commit", "L6", "same repository", "I1", 11)
 class UnlinkBeforeCondemn(Store):
     """The file goes first; an upload dedupes onto the row that is still there."""
 
@@ -74,7 +74,7 @@ class UnlinkBeforeCondemn(Store):
             yield from super().condemn(keys, key, unheld)
 
 
-@mutant("condemn ignores leases", "L8", "delete blob", "I1", 7)
+@mutant("condemn ignores leases", "L5", "delete blob", "I1", 7)
 class CondemnIgnoresLeases(Store):
     """Another client deletes the link, and a blob goes that somebody was promised."""
 
@@ -82,7 +82,7 @@ class CondemnIgnoresLeases(Store):
         return not EVERYWHERE[digest] & state.links
 
 
-@mutant("condemn counts one registry's links", "L8", "two registries", "I1", 6)
+@mutant("condemn counts one registry's links", "L5", "two registries", "I1", 6)
 class CondemnCountsOneRegistry(Store):
     """One tenant's collection takes a blob that another tenant has linked."""
 
@@ -107,7 +107,7 @@ class CondemnForgets(Store):
             yield Change(Act.DIE, change_key(keys, key, key._replace(noted=False)), key.digest)
 
 
-@mutant("sweep ignores uploads", "L11", "same repository", "I1", 5)
+@mutant("sweep ignores uploads", "L7", "same repository", "I1", 5)
 class SweepIgnoresUploads(Store):
     """A file is taken from under the upload that writes it, and the upload commits."""
 
@@ -115,7 +115,7 @@ class SweepIgnoresUploads(Store):
         return key.table in (Table.NONE, Table.UPLOADS)
 
 
-@mutant("sweep reads blobs, then uploads", "L11", "same repository", "I1", 6)
+@mutant("sweep reads blobs, then uploads", "L7", "same repository", "I1", 6)
 class SweepReadsTwice(Store):
     """A key that moves from uploads to blobs between the two statements is in neither, and its file goes."""
 

@@ -7,7 +7,7 @@ from ..state import Act, Change, File, Key, Keys, Stage, State, Step, Table, blo
 from .registry import mutant
 
 
-@mutant("upload: key not registered", "L2", "same repository", "I1", 5)
+@mutant("upload: key not registered", "L1", "same repository", "I1", 5)
 class Unregistered(Store):
     """No table names the file while it is written: the sweep takes it, and the commit says that it is there."""
 
@@ -17,14 +17,14 @@ class Unregistered(Store):
         return True
 
 
-@mutant("upload: commit before sync", "L4", "same repository", "I1", 3)
+@mutant("upload: commit before sync", "L9", "same repository", "I1", 3)
 class CommitBeforeSync(Store):
     """The row is durable and the bytes are not: a power cut leaves a blob without a file."""
 
     finalises_from = Stage.PUBLISH
 
 
-@mutant("upload: finalise trusts its registration", "L3", "same repository", "I1", 6)
+@mutant("upload: finalise trusts its registration", "L2", "same repository", "I1", 6)
 class NoFence(Store):
     """An upload is purged under a live request, its file reaped, and the request commits a blob without one."""
 
@@ -32,14 +32,14 @@ class NoFence(Store):
         return True
 
 
-@mutant("upload: finalise takes no lease", "L6", "same repository", "I3", 5)
+@mutant("upload: finalise takes no lease", "L10", "same repository", "I3", 5)
 class FinaliseTakesNoLease(Store):
     """A blob is collected between its upload and its manifest."""
 
     leasing = Store.leasing - {Act.FINALISE}
 
 
-@mutant("upload: own file unlinked before commit", "L5", "same repository", "I1", 12)
+@mutant("upload: own file unlinked before commit", "L6", "same repository", "I1", 12)
 class UnlinkedBeforeCommit(Store):
     """The blob that made it a duplicate is collected meanwhile, and the commit makes a blob of the unlinked file."""
 
@@ -50,7 +50,7 @@ class UnlinkedBeforeCommit(Store):
         yield from super().finalise(state, key, done)
 
 
-@mutant("upload: a refused finalise unlinks its file", "L3", "requests that run on", "I1", 8)
+@mutant("upload: a refused finalise unlinks its file", "L2", "requests that run on", "I1", 8)
 class RefusedUnlinks(Store):
     """The file that it takes is the one which its twin has just published."""
 
@@ -58,7 +58,7 @@ class RefusedUnlinks(Store):
         return change_key(keys, key, done._replace(file=File.ABSENT))
 
 
-@mutant("upload: dedupe deletes the wrong key", "L1", "same repository", "I1", 8)
+@mutant("upload: dedupe deletes the wrong key", "L3", "same repository", "I1", 8)
 class DedupeDeletesTheOther(Store):
     """The row stays with the key whose file has just gone."""
 
@@ -67,7 +67,7 @@ class DedupeDeletesTheOther(Store):
         return change_key(published, winner, winner._replace(file=File.ABSENT)) if winner else published
 
 
-@mutant("digest-named files", "L1", "same repository", "I1", 6)
+@mutant("digest-named files", "L3", "same repository", "I1", 6)
 class DigestNamedFiles(Store):
     """All uploads of one digest share one file: removing what is left of one removes the other's."""
 
