@@ -30,7 +30,7 @@ MIGRATE_EXAMPLES = """examples:
 """
 ROTATE_EXAMPLES = """examples:
   regserver keys rotate --root /var/lib/regserver
-      a new key signs from the next start on; old tokens and passwords stay valid
+      a new key signs from now on, in a running server too; passwords and tokens stay valid
 """
 VERSION_EXAMPLES = """examples:
   regserver version
@@ -139,7 +139,12 @@ def _rotate_keys(options: argparse.Namespace) -> int:
     settings = _settings(options)
     from regserver.app import rotate_keys
 
-    sys.stdout.write(f"{asyncio.run(rotate_keys(settings))}\n")
+    rotation = asyncio.run(rotate_keys(settings))
+    sys.stdout.write(f"{rotation.active} signs from now on; a running server takes it up by itself\n")
+    for key, usernames in rotation.held:
+        sys.stdout.write(f"{key} stays: the passwords of {', '.join(usernames)} need it until they are rotated\n")
+    for key in rotation.removed:
+        sys.stdout.write(f"{key} is removed: nothing needs it\n")
     return 0
 
 

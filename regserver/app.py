@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -13,13 +14,13 @@ from aiohttp import web
 import regserver.mgmt.routes
 import regserver.oci.routes
 import regserver.oci.token
-from regserver.auth import admin
+from regserver.auth import admin, keys
 from regserver.auth.authenticate import Authenticator
 from regserver.auth.authorize import Authorizer
 from regserver.auth.keys import KeyRefused, Keys
 from regserver.auth.robots import Robots
 from regserver.auth.tokens import Tokens
-from regserver.config import Settings
+from regserver.config import ConfigError, Settings
 from regserver.content.blobs import Blobs
 from regserver.content.collector import Collector
 from regserver.content.core import Core
@@ -27,6 +28,7 @@ from regserver.content.housekeeping import Housekeeping
 from regserver.content.jobs import Jobs
 from regserver.content.listing import Listing
 from regserver.content.manifests import Manifests
+from regserver.content.purge import Purge
 from regserver.content.registries import Registries
 from regserver.content.uploads import Uploads
 from regserver.storage.blobs.filesystem import FilesystemBlobStore
@@ -40,62 +42,67 @@ from regserver.web.context import Services
 logger = logging.getLogger(__name__)
 
 DATABASE = "catalog.sqlite3"
-CANNOT_START = (OSError, DatabaseFailed, StoreFailed, MigrationRefused, KeyRefused)  # each says in a line what to do
+STOP_SECONDS = 1.0  # for background work to end its step by itself
+CANNOT_START = (OSError, DatabaseFailed, StoreFailed, MigrationRefused, KeyRefused)  # each is one line for a person
+
+ROUTES = (
+    *health.ROUTES,
+    *regserver.oci.routes.ROUTES,
+    *regserver.oci.token.ROUTES,
+    *regserver.mgmt.routes.ROUTES,
+)
 
 
 def load_admin_token(settings: Settings) -> str:
-    return admin.load(settings)
+    """Raises ConfigError."""
+    try:
+        return admin.load(settings, os.environ)
+    except admin.AdminTokenRefused as error:
+        raise ConfigError(str(error)) from None
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}") from None
 
 
 async def create_app(settings: Settings, *, admin_token: str) -> web.Application:
     """The whole registry on ``settings.root``, ready to be run; what it opened closes with the application.
 
-    Raises what the parts raise when the folder cannot be used: OSError, KeyRefused, MigrationRefused, DatabaseFailed.
+    Raises one of CANNOT_START when the folder cannot be used.
     """
     async with contextlib.AsyncExitStack() as opened:
-        core = await open_core(settings, opened)
-        services = await _services(core, admin_token)
-        await Housekeeping(core).recover()  # from the tables alone, before the first request
+        database = await _open_database(settings, opened)
+        await migrate(database)
+        blobs = await FilesystemBlobStore.at(settings.root)
+        opened.push_async_callback(blobs.close)
+        core = Core(database, blobs, settings)
+        collector = Collector(core)
+        housekeeping = Housekeeping(core, collector)
+        purge = Purge(core, collector)
+        services = await _services(core, collector, purge, admin_token)
+        await housekeeping.recover()  # from the tables alone, before the first request
         closing = opened.pop_all()
 
+    async def lifespan(_: web.Application) -> AsyncIterator[None]:
+        async with closing, _background(housekeeping, purge, services.jobs):
+            yield
+
     app = web.Application(client_max_size=settings.max_manifest_bytes)
-    routes = [
-        *health.ROUTES,
-        *regserver.oci.routes.ROUTES,
-        *regserver.oci.token.ROUTES,
-        *regserver.mgmt.routes.ROUTES,
-    ]
-    routing.build(app, services, routes)
+    routing.build(app, services, ROUTES)
     health.install(app)
     if settings.dev:
         app.middlewares.append(devguard.guard)  # innermost: a refusal is rendered like every other
-
-    async def lifespan(_: web.Application) -> AsyncIterator[None]:
-        async with closing, _background(core):
-            yield
-
     app.cleanup_ctx.append(lifespan)
     return app
 
 
-async def open_core(settings: Settings, opened: contextlib.AsyncExitStack) -> Core:
-    """The store and the catalog, migrated; ``opened`` closes them."""
-    database = await _open_database(settings, opened)
-    await migrate(database)
-    blobs = await FilesystemBlobStore.open(settings.root)
-    opened.push_async_callback(blobs.close)
-    return Core(database, blobs, settings)
-
-
-async def _services(core: Core, admin_token: str) -> Services:
-    keys = Keys.load(core.settings.root)
-    tokens = Tokens(keys, core)
-    robots = Robots(keys, core)
-    registries = Registries(core, robots)
+async def _services(core: Core, collector: Collector, purge: Purge, admin_token: str) -> Services:
+    signing = await Keys.load(core.settings.root, core.db)
+    tokens = Tokens(signing, core)
+    robots = Robots(signing, core)
+    registries = Registries(core, robots.create, purge.wake)
     return Services(
         settings=core.settings,
         core=core,
-        authenticator=Authenticator(core, keys, tokens, robots, admin_token),
+        authenticator=Authenticator(core, signing, tokens, robots, admin_token),
         authorizer=Authorizer(core, registries.ensure),
         tokens=tokens,
         robots=robots,
@@ -104,25 +111,25 @@ async def _services(core: Core, admin_token: str) -> Services:
         manifests=Manifests(core),
         listing=Listing(core),
         registries=registries,
-        jobs=Jobs(core),
+        jobs=Jobs(core, collector),
     )
 
 
 @contextlib.asynccontextmanager
-async def _background(core: Core) -> AsyncIterator[None]:
+async def _background(housekeeping: Housekeeping, purge: Purge, jobs: Jobs) -> AsyncIterator[None]:
     """What goes on beside the requests. It ends before the database closes; what it left, the next start finds."""
     stop = asyncio.Event()
-    tasks = [
-        asyncio.create_task(_watched(Housekeeping(core).run(stop)), name="housekeeping"),
-        asyncio.create_task(_watched(Collector(core).sweep()), name="sweep"),
-    ]
+    tasks = {asyncio.create_task(_watched(work)) for work in (housekeeping.run(stop), purge.run(stop))}
+    await jobs.resume()
     try:
         yield
     finally:
         stop.set()
-        for task in tasks:
+        await jobs.close()
+        _, unfinished = await asyncio.wait(tasks, timeout=STOP_SECONDS)
+        for task in unfinished:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*unfinished, return_exceptions=True)
 
 
 async def _watched(work: Coroutine[Any, Any, object]) -> None:
@@ -146,6 +153,9 @@ async def upgrade(settings: Settings) -> list[str]:
         return await migrate(await _open_database(settings, opened))
 
 
-async def rotate_keys(settings: Settings) -> str:
-    """`regserver keys rotate`: what a person reads."""
-    return Keys.rotate(settings.root)
+async def rotate_keys(settings: Settings) -> keys.Rotation:
+    """`regserver keys rotate`; safe while a server runs on the same folder."""
+    async with contextlib.AsyncExitStack() as opened:
+        database = await _open_database(settings, opened)
+        await migrate(database)
+        return await keys.rotate(settings.root, database, token_seconds=settings.token_seconds)

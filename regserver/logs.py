@@ -31,7 +31,6 @@ def configure(log_format: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    logging.getLogger("aiohttp.access").disabled = True  # the middleware writes its own, with the request's id
     logging.captureWarnings(True)
 
 

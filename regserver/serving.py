@@ -8,34 +8,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import signal
 import ssl
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from aiohttp import web
 
 from regserver import __version__, logs
 from regserver.app import CANNOT_START, create_app, load_admin_token
+from regserver.auth import admin
 from regserver.config import Settings
 from regserver.web.health import LIFECYCLE
+from regserver.web.serverkw import SERVER_KWARGS
 
 logger = logging.getLogger(__name__)
 
 HEADER_SECONDS = 10.0  # a new connection that has not sent a whole request head by then is closed
-IDLE_SECONDS = 75.0  # the same for a connection that was used before
 CUT_SECONDS = 2.0  # what a request gets that the drain did not wait for: its cancellation
 BACKLOG = 1024
-# Bodies arrive as they are, in large reads; a token with many scopes needs long header lines.
-PROTOCOL: dict[str, Any] = {
-    "auto_decompress": False,
-    "read_bufsize": 2**20,
-    "max_line_size": 2**15,
-    "max_field_size": 2**15,
-    "keepalive_timeout": IDLE_SECONDS,
-    "access_log": None,
-}
 
 
 class ServeFailed(Exception):
@@ -85,9 +77,8 @@ class Listener:
         return drained
 
 
-async def listen(app: web.Application, settings: Settings) -> Listener:
-    """Starts the application and listens. Raises ServeFailed when the address or the certificate cannot be used."""
-    context = tls_context(settings)
+async def listen(app: web.Application, settings: Settings, context: ssl.SSLContext | None) -> Listener:
+    """Starts the application and listens. Raises ServeFailed when the address cannot be used."""
     runner = make_runner(app)
     await runner.setup()
     try:
@@ -107,7 +98,7 @@ async def listen(app: web.Application, settings: Settings) -> Listener:
 
 
 def make_runner(app: web.Application) -> web.AppRunner:
-    return web.AppRunner(app, shutdown_timeout=CUT_SECONDS, **PROTOCOL)
+    return web.AppRunner(app, shutdown_timeout=CUT_SECONDS, **SERVER_KWARGS)
 
 
 def _connections(runner: web.AppRunner) -> Callable[[], Connection]:
@@ -115,7 +106,8 @@ def _connections(runner: web.AppRunner) -> Callable[[], Connection]:
     if manager is None:
         raise RuntimeError("the runner is not set up")
     loop = asyncio.get_running_loop()
-    return lambda: Connection(manager, loop=loop, **PROTOCOL)
+    options = {name: value for name, value in SERVER_KWARGS.items() if name != "handler_cancellation"}  # the manager's
+    return lambda: Connection(manager, loop=loop, **options)
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
@@ -146,8 +138,9 @@ def run(settings: Settings) -> int:
 async def serve(settings: Settings, admin_token: str) -> None:
     """Serves until SIGTERM or SIGINT, then drains. A second signal ends at once: the store needs no goodbye."""
     stopping = _on_signals()
+    context = tls_context(settings)  # before anything is opened
     app = await create_app(settings, admin_token=admin_token)
-    listener = await listen(app, settings)
+    listener = await listen(app, settings, context)
     logger.info(
         "listening", extra={"version": __version__, "address": url_of(settings, listener), "root": settings.root}
     )
@@ -193,16 +186,14 @@ def announce(settings: Settings, listener: Listener) -> None:
             f"stop   Ctrl-C; the data stays in {settings.root.resolve()}",
         ]
     else:
-        lines = [
-            f"login  docker login -u admin --password-stdin {_public_host(settings, host)} < {_token_place(settings)}"
-        ]
+        public = settings.public_url.partition("://")[2] if settings.public_url else host
+        lines = [f"login  docker login -u admin --password-stdin {public} {_token_source(settings)}"]
     sys.stdout.write("".join(f"  {line}\n" for line in lines))
     sys.stdout.flush()
 
 
-def _public_host(settings: Settings, host: str) -> str:
-    return settings.public_url.partition("://")[2] if settings.public_url else host
-
-
-def _token_place(settings: Settings) -> str:
-    return str((settings.admin_token_file or settings.root / "admin-token").resolve())
+def _token_source(settings: Settings) -> str:
+    """A shell's redirection that gives the administrator's token."""
+    if settings.admin_token_file is None and admin.VARIABLE in os.environ:
+        return f'<<< "${admin.VARIABLE}"'
+    return f"< {shlex.quote(str((settings.admin_token_file or settings.root / admin.FILE).resolve()))}"

@@ -1,22 +1,33 @@
 """A registry served in the test's own process and loop: all of it but the listener's own protocol class.
 
-`support.served` starts one as a process instead, as a stranger would meet it.
+`support.served` starts one as a process instead, as a stranger would meet it; `Process` here is that process itself,
+for tests of how it starts and ends.
 """
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aiohttp import BasicAuth, web
+from aiohttp import encode_basic_auth, web
 from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
 
 from regserver.app import create_app
 from regserver.config import Settings
 from regserver.serving import make_runner
 
+PATIENCE_SECONDS = 30.0  # longer than anything should take; what waits longer has failed
 ADMIN_TOKEN = "the-administrator-token-of-these-tests"
-ADMIN = BasicAuth("admin", ADMIN_TOKEN)
+ADMIN = encode_basic_auth("admin", ADMIN_TOKEN)  # an Authorization header
 ADMIN_HEADERS = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
 Client = TestClient[web.Request, web.Application]
@@ -38,6 +49,96 @@ async def served_app(root: Path, **changes: Any) -> AsyncIterator[Client]:
     app = await create_app(settings, admin_token=ADMIN_TOKEN)
     async with Client(Server(app)) as client:
         yield client
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what happens in this loop. The test's own timeout is the limit."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
+class Process:
+    """`regserver serve` on a port that it chose itself, its log as JSON, its end in the test's hands."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path, url: str) -> None:
+        self.process = process
+        self.url = URL(url)
+        self._log = log
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return str(self.url.host), int(self.url.port or 0)
+
+    @property
+    def output(self) -> str:
+        """Everything it has written so far."""
+        return self._log.read_text()
+
+    @property
+    def messages(self) -> list[str]:
+        return [event["message"] for event in events(self._log)]
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        return self.process.wait(PATIENCE_SECONDS)
+
+    def wait_until_it_refuses(self) -> None:
+        """Until the listener is closed, which tells that the signal has arrived."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(self.address, timeout=PATIENCE_SECONDS).close()
+            except ConnectionRefusedError:
+                return
+            time.sleep(0.01)
+        raise TimeoutError("the listener is still open")
+
+
+@contextlib.contextmanager
+def served_process(root: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Process]:
+    """A started server; killed at the end if the test has not ended it. Its log is a file beside ``root``."""
+    log = root.with_name(f"{root.name}.log")
+    command = serve_command(root, "--log-format", "json", *flags)
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            text=True,
+            env=clean_environment(environment),
+        )
+    try:
+        yield Process(process, log, _address(process, log))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def serve_command(root: Path, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "regserver", "serve", "--root", str(root), "--listen", "127.0.0.1:0", *flags]
+
+
+def clean_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's own without settings of regserver, and ``more``."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("REGSERVER_")}
+    return {**kept, **(more or {})}
+
+
+def events(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+
+
+def _address(process: subprocess.Popen[str], log: Path) -> str:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        for event in events(log):
+            if event["message"] == "listening":
+                return str(event["address"])
+        time.sleep(0.01)
+    raise RuntimeError(f"regserver did not start:\n{log.read_text()}")
 
 
 class Server(TestServer):
