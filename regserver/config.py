@@ -177,7 +177,7 @@ SETTINGS = (
         "FILE",
         path,
         "ROOT/admin-token",
-        "file that holds the administrator's token; made at first start unless REGSERVER_ADMIN_TOKEN is set",
+        "file with the administrator's token; without it REGSERVER_ADMIN_TOKEN counts, else one is made in ROOT",
     ),
     Setting(
         "default-quota-gb",
@@ -209,15 +209,7 @@ SETTINGS = (
         "N",
         whole(0, 3650 * DAY),
         "604800",
-        "how long a manifest that never had a tag stays",
-    ),
-    Setting(
-        "undo-seconds",
-        "undo_seconds",
-        "N",
-        whole(0, 3650 * DAY),
-        "604800",
-        "how long the collection in the background leaves what lost its last tag",
+        "how long a manifest stays that never had a tag and that nothing refers to",
     ),
     Setting(
         "epoch-seconds", "epoch_seconds", "N", whole(1, 3600), "60", "the grain of every age that permits a deletion"

@@ -1,5 +1,6 @@
 """Settings: one table, three sources, one line per mistake."""
 
+import runpy
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,6 @@ EXAMPLES = {
     "lease-seconds": ("3600", 3600),
     "upload-ttl-seconds": ("86400", 86400),
     "untagged-seconds": ("0", 0),
-    "undo-seconds": ("1", 1),
     "epoch-seconds": ("1", 1),
     "token-seconds": ("900", 900),
     "allow-sparse": ("on", True),
@@ -112,14 +112,14 @@ def test_the_defaults_are_those_that_the_help_names() -> None:
 
 def test_flags_win_over_variables_and_variables_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "regserver.toml"
-    file.write_text("root = '/file'\nlease_seconds = 100\ntoken_seconds = 100\nundo_seconds = 100\n")
+    file.write_text("root = '/file'\nlease_seconds = 100\ntoken_seconds = 100\ndrain_seconds = 100\n")
     variables = {
         "REGSERVER_CONFIG": str(file),
         "REGSERVER_LEASE_SECONDS": "200",
         "REGSERVER_TOKEN_SECONDS": "200",
     }
     settings = load({"lease-seconds": "300"}, variables)
-    assert (settings.lease_seconds, settings.token_seconds, settings.undo_seconds) == (300, 200, 100)
+    assert (settings.lease_seconds, settings.token_seconds, settings.drain_seconds) == (300, 200, 100)
 
 
 def test_the_file_may_use_its_own_types(tmp_path: Path) -> None:
@@ -252,3 +252,9 @@ def test_the_help_of_serve_names_every_setting(capsys: pytest.CaptureFixture[str
 def test_version_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["version"]) == 0
     assert capsys.readouterr().out.startswith("regserver 0.")
+
+
+def test_the_documented_table_is_this_one() -> None:
+    """Write it again with `python tools/settings_doc.py`."""
+    tool = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "settings_doc.py"))
+    assert tool["PATH"].read_text("utf-8") == tool["render"]()
