@@ -51,10 +51,7 @@ class Keys:
         """The keys of an installation; at its first start they are made, and its id with them.
 
         Raises KeyRefused if a key may be read by others or the one that signs is missing; OSError, DatabaseFailed."""
-        active = await accounts.active_key(db)
-        if active is None:
-            active = await asyncio.to_thread(generate, root)
-            await db.write(partial(_begin, active))
+        active = await accounts.active_key(db) or await _begin(root, db)
         await tidy(root, db)
         keys = cls(root / FOLDER)
         await asyncio.to_thread(keys._read_folder)
@@ -95,10 +92,23 @@ class Keys:
         return self.private(key_id).sign(signed, PKCS1v15(), SHA256())
 
 
-async def _begin(key_id: str, tx: Transaction) -> None:
-    """The first start, in one transaction: the installation's id and the key that signs."""
+async def _begin(root: Path, db: Database) -> str:
+    """The first start: makes the key that signs and, in the same transaction, the installation's id.
+
+    Of two first starts at once one wins, and both go on with its key."""
+    key_id = await asyncio.to_thread(generate, root)
+    active = await db.write(partial(_establish, key_id))
+    if active != key_id:
+        await asyncio.to_thread(_remove, root / FOLDER, key_id)  # no transaction has ever named it
+    return active
+
+
+async def _establish(key_id: str, tx: Transaction) -> str:
     await accounts.establish(tx)
-    await accounts.activate_key(tx, key_id, now_ms())
+    active = await accounts.active_key(tx)
+    if active is None:
+        await accounts.activate_key(tx, key_id, now_ms())
+    return active or key_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +137,10 @@ async def rotate(root: Path, db: Database, *, token_seconds: int = LONGEST_TOKEN
 async def tidy(root: Path, db: Database, *, token_seconds: int = LONGEST_TOKEN_SECONDS) -> tuple[str, ...]:
     """Drops private keys that no robot names, and public ones whose tokens have ended. Returns what went entirely."""
     removed: list[str] = []
-    in_use = await accounts.usernames_by_key(db)
     lifetime_ms = (token_seconds + 2 * LEEWAY_SECONDS) * 1000
-    for key_id, retired_at in await accounts.retired_keys(db):
+    retired = await accounts.retired_keys(db)
+    in_use = await accounts.usernames_by_key(db)  # after it: no row that comes later names what was retired by then
+    for key_id, retired_at in retired:
         if key_id in in_use:
             continue
         if now_ms() < retired_at + lifetime_ms:
