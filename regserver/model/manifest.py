@@ -156,6 +156,8 @@ def _media_type(document: dict[str, Any], content_type: str | None) -> str:
     if both:
         raise _invalid("both an index (manifests) and an image (config, layers)")
     media_type = stated or inner or (mediatypes.OCI_INDEX if "manifests" in document else mediatypes.OCI_MANIFEST)
+    if not mediatypes.is_media_type(media_type):
+        raise _invalid("the media type is not of the form type/subtype")
     _refuse_wrong_shape(document, media_type)
     return media_type
 

@@ -1,5 +1,7 @@
 """Media types that the registry treats by name. Everything else is kept as it came."""
 
+import re
+
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_EMPTY = "application/vnd.oci.empty.v1+json"
@@ -23,6 +25,13 @@ NON_DISTRIBUTABLE = frozenset(
         "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
     }
 )
+
+_FORM = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}", re.ASCII | re.IGNORECASE)
+
+
+def is_media_type(text: str) -> bool:
+    """``type/subtype`` of RFC 6838 §4.2: what a Content-Type can carry back to whoever pulls."""
+    return _FORM.fullmatch(text) is not None
 
 
 def bare(content_type: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from regserver.content.manifests import ManifestInfo, PutManifest
-from regserver.errors import ErrorCode
+from regserver.errors import ErrorCode, RegistryError
 from regserver.model.digest import Digest
 from regserver.model.names import Tag, parse_reference
 from regserver.oci.base import DIGEST, expected, reference_to_read, repository_path, to_the_end, warning
@@ -14,6 +16,8 @@ from regserver.web.context import Call
 from regserver.web.facts import one, texts
 from regserver.web.ranges import matches
 from regserver.web.streaming import read
+
+MOST_TAGS: Final = 100  # in one request: the answer has a header line for each, and clients read about so many
 
 
 def _headers(info: ManifestInfo) -> dict[str, str]:
@@ -47,7 +51,7 @@ async def get(request: web.Request, call: Call) -> web.Response:
 async def put(request: web.Request, call: Call) -> web.Response:
     """By tag or by digest; ``tag`` in the query, any number of times, tags it as well, all or nothing."""
     settings, reference = call.services.settings, parse_reference(request.match_info["reference"])
-    asked = [Tag.parse(text) for text in texts(request, "tag")]
+    asked = _tags(request)
     tags = [*([reference] if isinstance(reference, Tag) else []), *asked]
     digest = reference if isinstance(reference, Digest) else None
     condition, content_type = expected(request), one(request, hdrs.CONTENT_TYPE)
@@ -55,7 +59,15 @@ async def put(request: web.Request, call: Call) -> web.Response:
     step = call.services.manifests.put(
         call.repository, call.caller, digest, list(dict.fromkeys(tags)), content, content_type, condition
     )
-    return _stored(request, await to_the_end(step), list(dict.fromkeys(asked)))
+    return _stored(request, await to_the_end(step), asked)
+
+
+def _tags(request: web.Request) -> list[Tag]:
+    """end-7b: each once. Raises RegistryError MANIFEST_INVALID for a bad one, REQUEST_INVALID for too many."""
+    tags = list(dict.fromkeys(Tag.parse(text) for text in texts(request, "tag")))
+    if len(tags) > MOST_TAGS:
+        raise RegistryError(ErrorCode.REQUEST_INVALID, {"tags": len(tags), "limit": MOST_TAGS})
+    return tags
 
 
 def _stored(request: web.Request, done: PutManifest, asked: list[Tag]) -> web.Response:

@@ -116,6 +116,7 @@ async def _mark(request: web.Request, response: web.StreamResponse) -> None:
     headers = response.headers
     if FACTS in request:
         headers["X-Request-Id"] = request[FACTS].request_id
+    headers[hdrs.SERVER] = "regserver"
     headers["X-Content-Type-Options"] = "nosniff"
     if request.path.startswith("/v2/"):
         headers["Docker-Distribution-Api-Version"] = "registry/2.0"
