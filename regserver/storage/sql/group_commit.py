@@ -22,6 +22,8 @@ from regserver.storage.sql.statements import SQLiteTransaction, drive, failure
 T = TypeVar("T")
 
 GROUP_LIMIT = 64  # members of one COMMIT: bounds how long the first of them waits
+QUIET_SECONDS = 1.0  # without a write: then the file is tidied, in slices, where nobody waits for it
+FREE_PAGES_PER_SLICE = 1024
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ class GroupCommit:
         self._path = path
         self._connect = connect
         self._loop = asyncio.get_running_loop()
+        self._untidy = False
         self._waiting: SimpleQueue[_Member | None] = SimpleQueue()
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._stopped: asyncio.Future[None] = self._loop.create_future()
@@ -66,7 +69,7 @@ class GroupCommit:
     async def start(self) -> None:
         """Raises DatabaseFailed when the connection cannot be made."""
         self._thread.start()
-        await self._started
+        await asyncio.shield(self._started)
 
     async def write(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         member = _Member(body, self._loop.create_future())
@@ -77,7 +80,7 @@ class GroupCommit:
     async def stop(self) -> None:
         """Answers everybody who waits, then ends the thread. Nothing may be enqueued after it."""
         self._waiting.put(None)
-        await self._stopped
+        await asyncio.shield(self._stopped)
         self._thread.join()
 
     # ---- in the thread
@@ -94,12 +97,13 @@ class GroupCommit:
             group, running = self._take()
             self._run(group)
             self._tell(_deliver, group)
-        self._connection.close()
+        with suppress(sqlite3.Error):
+            self._connection.close()
         self._tell(self._stopped.set_result, None)
 
     def _take(self) -> tuple[list[_Member], bool]:
         """Waits for one member and takes who waits beside it. False: the last group."""
-        member = self._waiting.get()
+        member = self._wait()
         group: list[_Member] = []
         while member is not None:
             if not member.future.cancelled():
@@ -112,10 +116,35 @@ class GroupCommit:
                 return group, True
         return group, False
 
+    def _wait(self) -> _Member | None:
+        while self._untidy:
+            try:
+                return self._waiting.get(timeout=QUIET_SECONDS)
+            except Empty:
+                self._tidy()
+        return self._waiting.get()
+
+    def _tidy(self) -> None:
+        """Folds the log into the file, and gives pages back while more than a quarter of the file is free."""
+        self._untidy = False
+        try:
+            free = self._pragma("freelist_count")
+            if free * 4 > self._pragma("page_count"):
+                # As a script: execute() takes one step of a statement without columns, which gives back one page.
+                self._connection.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES_PER_SLICE})")
+                self._untidy = self._pragma("freelist_count") < free  # a file made without auto_vacuum stays as it is
+            self._pragma("wal_checkpoint(PASSIVE)")
+        except Exception:  # another process is writing, or the disk fails: the next write will tell
+            self._roll_back()
+
+    def _pragma(self, words: str) -> Any:
+        return self._connection.execute(f"PRAGMA {words}").fetchall()[0][0]
+
     def _run(self, group: list[_Member]) -> None:
         """Leaves every member with its outcome and the connection outside any transaction."""
         if not group:
             return
+        self._untidy = True
         try:
             self._transact(group)
         except _TransactionLost as lost:

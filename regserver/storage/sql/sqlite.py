@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 SNAPSHOT_READERS = 2  # a long read leaves one for the others
 BUSY_SECONDS = 10.0  # how long a write waits for another process's
+LOG_PAGES = 1000  # the COMMIT that reaches them folds the log into the file (4 MB, some 10 ms)
+LOG_BYTES = 64 * 2**20  # what a log that a long read let grow is cut down to
 
 # Transactions are begun in words, never by the driver; every statement of the catalog stays prepared.
 _CONNECTION: dict[str, Any] = {"isolation_level": None, "cached_statements": 256}
@@ -175,3 +177,5 @@ def _configure(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous = FULL")  # a COMMIT returns after its fsync
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")

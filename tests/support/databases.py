@@ -1,0 +1,109 @@
+"""Engines under the Database contract, each as a small factory, and a table to try them on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from regserver.storage.sql.migrate import statements
+from regserver.storage.sql.port import Transaction
+from regserver.storage.sql.sqlite import SQLiteDatabase
+
+NOTES = """
+CREATE TABLE notes (id BIGINT PRIMARY KEY, text {TEXT} UNIQUE, data {BYTES});
+CREATE TABLE remarks (id {ID}, note BIGINT NOT NULL REFERENCES notes (id));
+CREATE TABLE promises (note BIGINT NOT NULL REFERENCES notes (id) DEFERRABLE INITIALLY DEFERRED);
+"""
+ADD = "INSERT INTO notes (id, text) VALUES ($1, $2)"
+ALL = "SELECT id, text FROM notes ORDER BY id"
+
+
+class SQLiteEngine:
+    """Databases on one file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "catalog" / "catalog.db"
+
+    async def open(self) -> SQLiteDatabase:
+        return await SQLiteDatabase.open(self.path)
+
+
+ENGINES = {"sqlite": SQLiteEngine}
+
+
+async def make_notes(database: SQLiteDatabase) -> None:
+    async def body(tx: Transaction) -> None:
+        for statement in statements(NOTES, database.templates):
+            await tx.execute(statement)
+
+    await database.write(body)
+
+
+def adding(number: int, text: str | None = None, *, then: Exception | None = None) -> Callable[[Transaction], Any]:
+    """A body that adds a note and returns its number, or raises ``then`` after it."""
+
+    async def body(tx: Transaction) -> int:
+        await tx.execute(ADD, number, text)
+        if then is not None:
+            raise then
+        return number
+
+    return body
+
+
+async def settle(writes: list[asyncio.Task[Any]]) -> list[Any]:
+    """Results and exceptions in order."""
+    return await asyncio.gather(*writes, return_exceptions=True)
+
+
+@asynccontextmanager
+async def one_group(
+    database: SQLiteDatabase, *bodies: Callable[[Transaction], Awaitable[Any]]
+) -> AsyncIterator[list[asyncio.Task[Any]]]:
+    """Writes that certainly wait together: they are enqueued while the writer is held, and go on after the block."""
+    entered, leave = threading.Event(), threading.Event()
+
+    async def hold(tx: Transaction) -> None:
+        entered.set()
+        leave.wait(60)
+
+    holding = asyncio.create_task(database.write(hold))
+    await asyncio.to_thread(entered.wait, 60)
+    writes = [asyncio.create_task(database.write(body)) for body in bodies]
+    await asyncio.sleep(0)
+    try:
+        yield writes
+    finally:
+        leave.set()
+        await holding
+
+
+@contextmanager
+def watched(database: SQLiteDatabase) -> Iterator[list[str]]:
+    """Every statement the writing connection runs, as SQLite traces it; set up and taken off in its own thread."""
+    seen: list[str] = []
+    connection = database._writer._connection
+    database._writer._connection = _Traced(connection, seen)  # type: ignore[assignment]
+    try:
+        yield seen
+    finally:
+        database._writer._connection = connection
+
+
+class _Traced:
+    """A connection that notes what passes through it."""
+
+    def __init__(self, connection: Any, seen: list[str]) -> None:
+        self._connection = connection
+        self._seen = seen
+
+    def execute(self, sql: str, *args: Any) -> Any:
+        self._seen.append(sql)
+        return self._connection.execute(sql, *args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
