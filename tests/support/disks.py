@@ -27,6 +27,10 @@ class RecordingDisk(Disk):
         self.effects.append(("write", name_of(fd)))
         return super().writev(fd, parts)
 
+    def begin_writeback(self, fd: int, start: int, length: int) -> None:
+        self.effects.append(("flush", name_of(fd), str(start), str(length)))
+        super().begin_writeback(fd, start, length)
+
     def fsync(self, fd: int) -> None:
         self.effects.append(("sync", name_of(fd)))
         super().fsync(fd)

@@ -60,6 +60,19 @@ async def test_publish_syncs_bytes_before_the_name_and_the_name_before_it_answer
     ]
 
 
+async def test_a_long_upload_is_sent_on_to_the_disk_while_it_comes(
+    store: FilesystemBlobStore, disk: FailingDisk
+) -> None:
+    key = await stage(store, b"some bytes of an earlier request")
+    disk.effects.clear()
+    staged = await store.resume(key, SHA256)
+    for _ in range(17):
+        await staged.write([bytes(2**20)])
+    await staged.close()
+    flushes = [effect for effect in disk.effects if effect[0] == "flush"]
+    assert flushes == [("flush", key, "32", str(8 * 2**20)), ("flush", key, str(32 + 8 * 2**20), str(8 * 2**20))]
+
+
 async def test_a_directory_is_made_durable_once(store: FilesystemBlobStore, disk: FailingDisk) -> None:
     await store_blob(store, BLOB)
     key = await stage(store, BLOB)

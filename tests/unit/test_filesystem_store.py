@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -85,7 +85,7 @@ async def test_a_digest_of_another_form_reaches_no_path(store: FilesystemBlobSto
 
 async def test_foreign_names_are_neither_reported_nor_touched(store: FilesystemBlobStore, root: Path) -> None:
     key, digest = await store_blob(store, b"ours")
-    published = f"{digest.hex}.{key}"
+    published = f"{digest.hex}.{new_secret()}"
     other = "00" if digest.hex[:2] != "00" else "01"
     foreign = [
         "uploads/lost+found",
@@ -136,12 +136,33 @@ async def test_space_still_held_by_another_name_is_not_given_back(
     assert await store.remove(key, None) == 0
 
 
-async def test_hashes_that_were_forgotten_are_computed_again(tmp_path: Path) -> None:
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The offsets at which uploads are read again."""
+    offsets: list[int] = []
+    preadv = os.preadv
+
+    def read(fd: int, buffers: Sequence[memoryview], offset: int) -> int:
+        offsets.append(offset)
+        return preadv(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", read)
+    return offsets
+
+
+async def test_what_was_hashed_as_it_came_is_not_read_again(store: FilesystemBlobStore, reads: list[int]) -> None:
+    key = await stage(store, b"first ", b"request ")
+    await append(store, key, os.urandom(200_000))
+    await digest_of(store, key)
+    assert reads == []
+
+
+async def test_the_oldest_hashes_are_forgotten_and_computed_again(tmp_path: Path, reads: list[int]) -> None:
     store = await FilesystemBlobStore.at(tmp_path, kept_hashes=2)
-    keys = [await stage(store, b"upload %d " % number) for number in range(5)]
-    for number, key in enumerate(keys):
-        await append(store, key, b"goes on")
-        assert await digest_of(store, key) == Digest.of(b"upload %d goes on" % number)
+    keys = [await stage(store, b"upload %d " % number) for number in range(4)]
+    for number, key in reversed(list(enumerate(keys))):
+        assert await digest_of(store, key) == Digest.of(b"upload %d " % number)
+    assert reads == [0, 0]
     await store.close()
 
 
@@ -151,6 +172,12 @@ async def test_bytes_of_another_process_are_hashed_too(store: FilesystemBlobStor
         file.write(b"theirs ")
     await append(store, key, b"ours again")
     assert await digest_of(store, key) == Digest.of(b"ours theirs ours again")
+
+
+async def test_an_upload_under_another_algorithm_than_before_is_read_again(store: FilesystemBlobStore) -> None:
+    key = await stage(store, b"bytes", algorithm=SHA256)
+    await append(store, key, b" more", algorithm=SHA512)
+    assert await digest_of(store, key, SHA512) == Digest.of(b"bytes more", SHA512)
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)

@@ -22,6 +22,10 @@ class RunningHash:
             self.hasher.update(part)
         self.counted += sum(map(len, parts))
 
+    def covers(self, algorithm: Algorithm, size: int) -> bool:
+        """Whether it is the hash of all ``size`` bytes under the algorithm. The one check that lets a hash count."""
+        return self.algorithm is algorithm and self.counted == size
+
 
 class RunningHashes:
     """Kept by key between two requests, the oldest forgotten first. For the loop's thread only."""
@@ -31,11 +35,9 @@ class RunningHashes:
         self._hashes: OrderedDict[str, RunningHash] = OrderedDict()
 
     def take(self, key: str, algorithm: Algorithm, size: int) -> RunningHash | None:
-        """The hash of exactly ``size`` bytes under the algorithm; None if the file must be read again."""
+        """The hash for an upload of ``size`` bytes, as far as it came; an empty upload begins a new one."""
         found = self._hashes.pop(key, None)
-        if size == 0:
-            return RunningHash(algorithm, algorithm.hasher())
-        return found if found and found.counted == size and found.algorithm is algorithm else None
+        return RunningHash(algorithm, algorithm.hasher()) if size == 0 else found
 
     def keep(self, key: str, running: RunningHash) -> None:
         self._hashes[key] = running

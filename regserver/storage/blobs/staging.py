@@ -27,6 +27,7 @@ T = TypeVar("T")
 INLINE_BYTES = 64 * 2**10  # to write and hash less than this costs the loop less than a hop to a thread
 READ_BYTES = 2**20
 JOB_BYTES = 64 * 2**20  # what one job reads before another gets the thread
+FLUSH_BYTES = 8 * 2**20  # what is sent on to the disk at a time, long before publish waits for it
 MAX_PARTS = os.sysconf("SC_IOV_MAX")
 
 
@@ -92,7 +93,7 @@ class FilesystemStaged:
         self._key = key
         self._path = parts.layout.staged(key)
         self._fd = fd
-        self._size = os.fstat(fd).st_size
+        self._size = self._flushed = os.fstat(fd).st_size
         self._running = parts.hashes.take(key, algorithm, self._size)
         self._job: asyncio.Future[Any] | None = None
 
@@ -102,7 +103,7 @@ class FilesystemStaged:
 
     async def write(self, parts: Sequence[bytes]) -> None:
         if sum(map(len, parts)) > INLINE_BYTES:
-            await self._run(lambda: self._append(parts))
+            await self._run(lambda: self._append_and_flush(parts))
         else:
             await self._settled()
             self._append(parts)
@@ -110,8 +111,10 @@ class FilesystemStaged:
     async def digest(self, algorithm: Algorithm) -> Digest:
         await self._settled()
         running = self._running
-        current = running is not None and running.algorithm is algorithm and running.counted == self._size
-        hasher = running.hasher if running and current else await self._read_again(algorithm)
+        if running is not None and running.covers(algorithm, self._size):
+            hasher = running.hasher
+        else:
+            hasher = await self._read_again(algorithm)
         return Digest.parse(f"{algorithm}:{hasher.hexdigest()}")
 
     async def publish(self, digest: Digest) -> None:
@@ -147,16 +150,22 @@ class FilesystemStaged:
         self._job = job
         return await asyncio.shield(job)
 
+    def _append_and_flush(self, parts: Sequence[bytes]) -> None:
+        self._append(parts)
+        if self._size - self._flushed >= FLUSH_BYTES:
+            self._parts.disk.begin_writeback(self._fd, self._flushed, self._size - self._flushed)
+            self._flushed = self._size
+
     def _append(self, parts: Sequence[bytes]) -> None:
-        running, self._running = self._running, None  # counts again once every byte is in the file and in the hash
         with refusing("write"):
             try:
                 self._write_all(deque(memoryview(part) for part in parts if part))
             finally:
                 self._size = os.fstat(self._fd).st_size
-        if running is not None:
-            running.update(parts)
-            self._running = running
+        if self._running is not None:
+            self._running.update(
+                parts
+            )  # never reached after an error: then it stays behind the size and counts no more
 
     def _write_all(self, views: deque[memoryview]) -> None:
         while views:
