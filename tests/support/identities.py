@@ -3,23 +3,24 @@
 import base64
 import dataclasses
 import json
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from regserver.auth import jws
 from regserver.auth.authenticate import Authenticator
 from regserver.auth.authorize import Authorizer
-from regserver.auth.keys import Keys
+from regserver.auth.keys import FOLDER, Keys, generate, make_folder
 from regserver.auth.robots import Robots
 from regserver.auth.scopes import Scopes
 from regserver.auth.tokens import TYPE, Tokens
 from regserver.config import Settings
 from regserver.content.core import Core
 from regserver.content.registries import Registries
-from regserver.model.access import Access, Account, Action
+from regserver.model.access import Access, Account, Action, Kind
 from regserver.model.ids import new_id
 from regserver.model.names import RepositoryName
 from regserver.storage.catalog import accounts
@@ -75,13 +76,34 @@ class House:
         return jws.sign(self.keys, key_id, complete, json.dumps(claims))
 
 
+@cache
+def known_key() -> bytes:
+    """The PEM of one key for all installations of a test run: making one takes a while."""
+    with tempfile.TemporaryDirectory() as folder:
+        return (Path(folder) / FOLDER / f"{generate(Path(folder))}.pem").read_bytes()
+
+
+async def begin(root: Path, db: SQLiteDatabase) -> None:
+    """The first start, but with the known key."""
+    make_folder(root / FOLDER)
+    path = root / FOLDER / f"{new_id('key')}.pem"
+    path.touch(mode=0o600)
+    path.write_bytes(known_key())
+    await db.write(accounts.establish)
+    await db.write(partial(accounts.activate_key, key_id=path.stem, now=0))
+
+
 @asynccontextmanager
-async def opened_house(root: Path, admin_token: str = ADMIN_TOKEN, **settings: Any) -> AsyncIterator[House]:
+async def opened_house(
+    root: Path, admin_token: str = ADMIN_TOKEN, *, fresh_key: bool = False, **settings: Any
+) -> AsyncIterator[House]:
     """An installation in a folder; the same folder again is a restart, or a second process beside the first."""
     db = await SQLiteDatabase.open(root / "catalog.sqlite3")
     try:
         await migrate(db)
         core = Core(db, MemoryBlobStore(), Settings(root=root, **settings))
+        if not fresh_key and await accounts.active_key(db) is None:
+            await begin(root, db)
         keys = await Keys.load(root, db)
         tokens, robots = Tokens(keys, core), Robots(keys, core)
         registries = Registries(core, robots.create, lambda: None)
@@ -141,6 +163,4 @@ def parts_of(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def robot_account(registry_id: str, actions: frozenset[Action] = ALL, subject: str = "robot$a") -> Account:
-    from regserver.model.access import Kind
-
     return Account(Kind.ROBOT, subject, registry_id, actions)

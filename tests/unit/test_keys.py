@@ -22,7 +22,7 @@ def files(root: Path) -> list[str]:
 async def test_the_first_start_makes_a_key_that_only_its_owner_may_read(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
-        async with opened_house(tmp_path) as house:
+        async with opened_house(tmp_path, fresh_key=True) as house:
             active = await house.active_key()
     finally:
         os.umask(old)
@@ -32,7 +32,7 @@ async def test_the_first_start_makes_a_key_that_only_its_owner_may_read(tmp_path
 
 
 async def test_a_key_is_rsa_of_2048_bits(tmp_path: Path) -> None:
-    async with opened_house(tmp_path) as house:
+    async with opened_house(tmp_path, fresh_key=True) as house:
         key = house.keys.private(await house.active_key())
     assert (key.key_size, key.public_key().public_numbers().e) == (2048, 65537)
 
