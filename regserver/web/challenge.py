@@ -19,7 +19,7 @@ from regserver.web.errors import is_managed
 from regserver.web.facts import one
 
 TOKEN_PATH = "/token"  # noqa: S105 - a path
-_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9._-]{0,252}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?", re.ASCII)
+_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9._-]{0,252}[a-z0-9])?|\[([0-9a-f:.]{2,45})\])(?::([0-9]{1,5}))?", re.ASCII)
 _SCHEMES = frozenset({"http", "https"})
 
 
@@ -32,7 +32,7 @@ def challenge(request: web.Request, settings: Settings, unauthorized: Unauthoriz
     if not is_managed(request.path):
         base = public_base(request, settings)
         realm = str(base.with_path(TOKEN_PATH))
-        fields = {"realm": realm, "service": base.authority, "scope": unauthorized.scope, **fields}
+        fields = {"realm": realm, "service": str(base).partition("//")[2], "scope": unauthorized.scope, **fields}
     said = ",".join(f'{name}="{_escaped(value)}"' for name, value in fields.items() if value is not None)
     return f"Bearer {said}" if said else "Bearer"
 
@@ -46,13 +46,20 @@ def public_base(request: web.Request, settings: Settings) -> URL:
         scheme = _last(request, hdrs.X_FORWARDED_PROTO) or scheme
         host = _last(request, hdrs.X_FORWARDED_HOST) or host
     authority = (host or "").lower()
-    match = _HOST.fullmatch(authority)
-    if match is None or not 0 < int(match[1] or 1) < 2**16 or scheme not in _SCHEMES:
+    if scheme not in _SCHEMES or not _is_authority(authority):
         raise RegistryError(ErrorCode.REQUEST_INVALID, message="the Host header is missing or malformed")
+    return URL.build(scheme=scheme, authority=authority)
+
+
+def _is_authority(text: str) -> bool:
+    """``host[:port]``, an IPv6 host in brackets (RFC 3986 §3.2), and nothing that would need escaping anywhere."""
+    match = _HOST.fullmatch(text)
+    if match is None or not 0 < int(match[2] or 1) < 2**16:
+        return False
     try:
-        return URL.build(scheme=scheme, authority=authority)
+        return match[1] is None or ipaddress.ip_address(match[1]).version == 6
     except ValueError:
-        raise RegistryError(ErrorCode.REQUEST_INVALID, message="the Host header is malformed") from None
+        return False
 
 
 def _is_trusted(request: web.Request, networks: Iterable[str]) -> bool:

@@ -99,7 +99,7 @@ async def _part(request: web.Request, response: web.StreamResponse, facts: Facts
     content = request.content
     stated = request.content_length
     rest = DRAIN_BYTES + 1 if stated is None or facts.continue_owed else stated - content.total_bytes
-    if rest > DRAIN_BYTES or content.exception() is not None:
+    if rest > DRAIN_BYTES or content.exception() is not None or response.status == ErrorCode.REQUEST_TIMEOUT.status:
         response.force_close()
     with contextlib.suppress(ConnectionError, web.RequestPayloadError, TimeoutError):
         await response.prepare(request)
