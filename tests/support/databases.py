@@ -55,6 +55,12 @@ def adding(number: int, text: str | None = None, *, then: Exception | None = Non
     return body
 
 
+async def pragma(database: SQLiteDatabase, name: str) -> Any:
+    """A setting of the writing connection."""
+    [(value,)] = await database.write(lambda tx: tx.fetch(f"PRAGMA {name}"))
+    return value
+
+
 async def settle(writes: list[asyncio.Task[Any]]) -> list[Any]:
     """Results and exceptions in order."""
     return await asyncio.gather(*writes, return_exceptions=True)

@@ -94,8 +94,6 @@ class SQLiteDatabase:
 
     async def close(self) -> None:
         """Ends what waits, folds the log into the file, closes. Everything after it raises DatabaseFailed."""
-        if self._closed:
-            return
         self._closed = True
         for reader in self._snapshots:
             await reader.close()

@@ -1,0 +1,198 @@
+"""Every SQL statement lives in the catalog under a name, is in the dialect of both engines, and finds an index."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import regserver
+from regserver.storage import catalog
+from regserver.storage.sql.migrate import load, statements
+from regserver.storage.sql.sqlite import SQLiteDatabase
+
+PACKAGE = Path(regserver.__file__).parent
+CATALOG = sorted(PACKAGE.joinpath("storage/catalog").glob("*.py"))
+
+_BEGINS = re.compile(
+    r"\s*(select\s.+\sfrom\s|insert\s+(or\s+\w+\s+)?into\s|replace\s+into\s|update\s+\w+\s+set\s|delete\s+from\s"
+    r"|with\s.+\sas\s*\(|(create|drop|alter)\s+(unique\s+)?(table|index)\s|pragma\s)",
+    re.IGNORECASE | re.DOTALL,
+)
+_PLACEHOLDER = re.compile(r"\$(\d+)")
+_UNFINISHED = re.compile(r"<\w+>")  # a statement that its module completes from a closed table of orders
+
+# Ways of SQLite that PostgreSQL does not have, or that the port forbids.
+_FOREIGN = re.compile(
+    r"\b(rowid|insert\s+or|replace\s+into|json_each|datetime\s*\(|strftime|ifnull|glob|pragma|collate|true|false)\b|\?|==",
+    re.IGNORECASE,
+)
+
+# Statements that may walk a table or an index of it, "module.NAME: table", and why that is bounded.
+WALKS = {
+    "accounts._USERNAMES_BY_KEY: credentials": "at start, and by an operator who retires a key",
+    "garbage.BATCH: trash": "stops at LIMIT, in the order of the key",
+    "garbage.WAITING: trash": "trash holds only what the reaper has not taken yet",
+    "jobs._ALL_RUNNING: gc_jobs": "at start only",
+    "registries._PAGES: registries": "a page of the tenants sorts and counts them all",
+}
+
+
+def is_statement(text: str) -> bool:
+    return _BEGINS.match(text) is not None
+
+
+def strings(tree: ast.AST) -> Iterator[ast.Constant]:
+    """Every string that is no docstring, the pieces of f-strings included."""
+    documentation = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            yield node
+
+
+def named_statements() -> dict[str, str]:
+    """The catalog's statements by ``module.NAME``; those of a table of statements by ``module.NAME[key]``."""
+    found: dict[str, str] = {}
+    for info in pkgutil.iter_modules(catalog.__path__):
+        module = importlib.import_module(f"{catalog.__name__}.{info.name}")
+        for name, value in vars(module).items():
+            if name.isupper():
+                table = {f"[{key}]": text for key, text in value.items()} if isinstance(value, dict) else {"": value}
+                found |= {f"{info.name}.{name}{key}": sql for key, sql in table.items() if isinstance(sql, str)}
+    return {name: sql for name, sql in found.items() if is_statement(sql) and not _UNFINISHED.search(sql)}
+
+
+STATEMENTS = named_statements()
+
+
+@pytest.fixture(scope="module")
+def schema() -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for migration in load():
+        for statement in statements(migration.text, SQLiteDatabase.templates):
+            connection.execute(statement)
+    yield connection
+    connection.close()
+
+
+def explain(schema: sqlite3.Connection, how: str, sql: str) -> list[str]:
+    """The last column of an explanation, with NULL for each placeholder."""
+    arguments = dict.fromkeys(_PLACEHOLDER.findall(sql))
+    return [str(row[-1]) for row in schema.execute(f"{how} {sql}", arguments)]
+
+
+def test_statements_live_in_the_catalog_and_in_the_engines_and_nowhere_else() -> None:
+    found = [
+        f"{file.relative_to(PACKAGE)}:{node.lineno}: {str(node.value).strip()[:60]}"
+        for file in sorted(PACKAGE.rglob("*.py"))
+        if not file.is_relative_to(PACKAGE / "storage/catalog") and not file.is_relative_to(PACKAGE / "storage/sql")
+        for node in strings(ast.parse(file.read_text()))
+        if is_statement(str(node.value))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("file", CATALOG, ids=lambda file: file.stem)
+def test_each_statement_of_the_catalog_has_a_name(file: Path) -> None:
+    tree = ast.parse(file.read_text())
+    named = {
+        id(constant)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and all(isinstance(t, ast.Name) and t.id.isupper() for t in node.targets)
+        for constant in ast.walk(node)
+    }
+    nameless = [node.lineno for node in strings(tree) if is_statement(str(node.value)) and id(node) not in named]
+    assert nameless == [], f"{file.name}: statements at these lines are no constants of their module"
+
+
+@pytest.mark.parametrize("name", sorted(STATEMENTS))
+def test_a_statement_is_accepted_by_the_migrated_schema(schema: sqlite3.Connection, name: str) -> None:
+    assert explain(schema, "EXPLAIN", STATEMENTS[name])
+
+
+@pytest.mark.parametrize("name", sorted(STATEMENTS))
+def test_a_statement_is_in_the_dialect_of_both_engines(name: str) -> None:
+    text = re.sub(r"'[^']*'|--[^\n]*", "", STATEMENTS[name])
+    assert [match[0] for match in _FOREIGN.finditer(text)] == []
+    numbers = {int(number) for number in _PLACEHOLDER.findall(text)}
+    assert numbers == set(range(1, len(numbers) + 1)), "placeholders are numbered without a gap"
+
+
+def calls() -> Iterator[tuple[str, str, int]]:
+    """(place, statement's name, number of arguments) of each call whose arguments can be counted."""
+    for file in CATALOG:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            if node.func.attr not in {"fetch", "execute"} or any(isinstance(arg, ast.Starred) for arg in node.args):
+                continue
+            if isinstance(node.args[0], ast.Name):
+                yield f"{file.name}:{node.lineno}", f"{file.stem}.{node.args[0].id}", len(node.args) - 1
+
+
+def test_a_statement_is_given_as_many_arguments_as_it_has_placeholders() -> None:
+    """SQLite ignores an argument too many; PostgreSQL does not."""
+    counted = [(place, name, given) for place, name, given in calls() if name in STATEMENTS]
+    wrong = [
+        f"{place}: {name} takes {needed}, is given {given}"
+        for place, name, given in counted
+        if (needed := len(set(_PLACEHOLDER.findall(STATEMENTS[name])))) != given
+    ]
+    assert counted
+    assert wrong == []
+
+
+def walked_tables(schema: sqlite3.Connection, sql: str) -> set[str]:
+    """Tables that a statement goes through from end to end, by the table or by an index."""
+    tables = {row[0] for row in schema.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    aliases = {table: table for table in tables}
+    named = re.findall(r"(?:\bFROM|\bJOIN|\bUPDATE|,)\s+(\w+)(?:\s+AS)?\s+(\w+)", sql)
+    aliases |= {alias: table for table, alias in named if table in tables}
+    steps = (re.match(r"SCAN (\w+)", step) for step in explain(schema, "EXPLAIN QUERY PLAN", sql))
+    return {aliases[step[1]] for step in steps if step and step[1] in aliases}
+
+
+def test_no_statement_walks_a_whole_table_without_a_reason(schema: sqlite3.Connection) -> None:
+    walks = {
+        f"{name.split('[')[0]}: {table}" for name, sql in STATEMENTS.items() for table in walked_tables(schema, sql)
+    }
+    assert walks - set(WALKS) == set(), "add an index, or a reason to WALKS"
+    assert set(WALKS) - walks == set(), "these reasons are not needed any more"
+
+
+def test_every_foreign_key_is_checked_by_an_index(schema: sqlite3.Connection) -> None:
+    """Else deleting one row of the parent walks the whole child, which no query plan shows."""
+    tables = [row[0] for row in schema.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    bare = [
+        f"{table} {sorted(columns)}"
+        for table in tables
+        for columns in foreign_keys(schema, table)
+        if not any(set(index[: len(columns)]) == columns for index in indexes(schema, table))
+    ]
+    assert bare == []
+
+
+def foreign_keys(schema: sqlite3.Connection, table: str) -> list[set[str]]:
+    """The referring columns of each of the table's foreign keys."""
+    keys: dict[int, set[str]] = {}
+    for row in schema.execute(f"PRAGMA foreign_key_list({table})"):
+        keys.setdefault(row[0], set()).add(row[3])
+    return list(keys.values())
+
+
+def indexes(schema: sqlite3.Connection, table: str) -> list[list[str]]:
+    """The columns of each index over the whole table, the primary key's included."""
+    whole = [row[1] for row in schema.execute(f"PRAGMA index_list({table})") if not row[4]]
+    return [[row[2] for row in schema.execute(f"PRAGMA index_info({name})")] for name in whole]
