@@ -17,6 +17,15 @@ from regserver.model.digest import Digest
 MAX_DEPTH = 100
 MAX_SIZE = 2**63 - 1
 MAX_EDGES = 20_000
+MAX_DIGITS = 20
+
+_FIELDS = {
+    name.casefold(): name
+    for name in (
+        *("schemaVersion", "mediaType", "artifactType", "config", "layers", "blobs", "manifests", "subject"),
+        *("annotations", "digest", "size"),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,7 @@ def parse_manifest(content: bytes, content_type: str | None) -> Manifest:
     sound descriptors, for an ambiguous one (CVE-2021-41190), and for Docker schema 1.
     """
     document = _load(content)
+    _refuse_lookalikes(document)
     media_type = _media_type(document, content_type)
     config = _descriptor(document["config"], "config") if document.get("config") is not None else None
     layers = _descriptors(document, "layers") + _descriptors(document, "blobs")
@@ -87,7 +97,7 @@ def _invalid(reason: str) -> RegistryError:
 def _load(content: bytes) -> dict[str, Any]:
     try:
         text = content.decode("utf-8")
-        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer)
     except RecursionError:
         raise _invalid("nested too deeply") from None
     except (UnicodeDecodeError, ValueError) as error:
@@ -120,6 +130,21 @@ def _no_constant(name: str) -> Any:
     raise _invalid(f"{name[:16]} is not JSON")
 
 
+def _integer(digits: str) -> int:
+    # RFC 8259 §6: beyond 64 bits parsers differ; and a long one costs the square of its length.
+    if len(digits) > MAX_DIGITS:
+        raise _invalid("an integer of more than 64 bits")
+    return int(digits)
+
+
+def _refuse_lookalikes(document: dict[str, Any]) -> None:
+    # CVE-2021-41190: Go's decoder matches keys without regard to case, so "Layers" would be layers to most clients.
+    for key in document:
+        meant = _FIELDS.get(key.casefold(), key)
+        if meant != key:
+            raise _invalid(f"a key differs from {meant} only in case")
+
+
 def _refuse_depth(document: Any) -> None:
     level, depth = [document], 0
     while level:
@@ -142,13 +167,13 @@ def _text(value: Any, field: str) -> str:
 
 def _media_type(document: dict[str, Any], content_type: str | None) -> str:
     stated = mediatypes.bare(content_type) if content_type else ""
-    if stated in mediatypes.DOCKER_SCHEMA1 or document.get("schemaVersion") == 1:
-        raise _invalid("Docker schema 1 is not accepted; push with a client of 2017 or later")
     inner = document.get("mediaType")
     if inner is not None:
-        inner = _text(inner, "mediaType")
-        if stated and mediatypes.bare(inner) != stated:
+        inner = mediatypes.bare(_text(inner, "mediaType"))
+        if stated and inner != stated:
             raise _invalid("mediaType differs from Content-Type")
+    if {stated, inner} & mediatypes.DOCKER_SCHEMA1 or document.get("schemaVersion") == 1:
+        raise _invalid("Docker schema 1 is not accepted; push with a client of 2017 or later")
     # CVE-2021-41190: a document must not be both, whatever its type says.
     both = document.get("manifests") is not None and (
         document.get("layers") is not None or document.get("config") is not None
@@ -167,7 +192,7 @@ def _refuse_wrong_shape(document: dict[str, Any], media_type: str) -> None:
     if not known:
         return
     version = document.get("schemaVersion")
-    if version is not None and (isinstance(version, bool) or version != 2):
+    if version is not None and (not isinstance(version, int) or version != 2):
         raise _invalid("schemaVersion is not 2")
     if media_type in mediatypes.INDEXES and (document.get("layers") is not None or document.get("config") is not None):
         raise _invalid("an index with config or layers")
@@ -191,6 +216,7 @@ def _descriptors(document: dict[str, Any], field: str) -> tuple[Descriptor, ...]
 def _descriptor(value: Any, field: str) -> Descriptor:
     if not isinstance(value, dict):
         raise _invalid(f"{field} is not a descriptor")
+    _refuse_lookalikes(value)
     size = value.get("size")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MAX_SIZE:
         raise _invalid(f"{field}.size is not a whole number of bytes")

@@ -46,6 +46,10 @@ class RepositoryName:
             raise RegistryError(ErrorCode.NAME_INVALID, {"name": text[:MAX_REPOSITORY_LENGTH]})
         registry, slash, image = text.partition("/")
         name = cls(registry, image) if slash else cls(DEFAULT_REGISTRY, text)
+        if len(str(name)) > MAX_REPOSITORY_LENGTH:  # alpine is library/alpine, so both must be names
+            raise RegistryError(
+                ErrorCode.NAME_INVALID, {"name": text, "reason": "over 255 characters with its registry"}
+            )
         if len(name.registry) > MAX_REGISTRY_LENGTH:
             raise RegistryError(ErrorCode.NAME_INVALID, {"name": text, "reason": "first component over 63 characters"})
         return name
