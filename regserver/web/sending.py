@@ -57,12 +57,14 @@ async def _large(
     if transport is None:
         raise ConnectionResetError("the client has left")
     idle = request.app[SERVICES].settings.body_idle_seconds
-    transport.set_write_buffer_limits(high=0)  # "drained" means empty: the file's bytes go around the buffer
+    encrypted = transport.get_extra_info("sslcontext") is not None
+    if not encrypted:
+        transport.set_write_buffer_limits(high=0)  # "drained" means empty: the file's bytes go around the buffer
     try:
         async with asyncio.timeout(idle):
             await response.prepare(request)
             await request.writer.drain()
-        if transport.get_extra_info("sslcontext"):
+        if encrypted:
             await _copy(request, response, fd, offset, length, idle)
         else:
             await _hand_over(request, transport, fd, offset, length, idle)
