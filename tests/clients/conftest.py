@@ -77,7 +77,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.fail(reason, pytrace=False) if IN_CI else pytest.skip(reason)
     folder = tmp_path_factory.mktemp("engine")
     address = f"unix://{folder}/docker.sock"
-    command = [
+    command: list[str | Path] = [
         program, "--data-root", folder / "data", "--exec-root", folder / "exec", "--host", address,
         "--pidfile", folder / "pid", "--bridge=none", "--iptables=false", "--ip6tables=false",
         "--storage-driver=vfs", "--insecure-registry", "127.0.0.0/8",
