@@ -12,6 +12,7 @@ from aiohttp import encode_basic_auth
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from regserver.storage.catalog import registries
 from regserver.web.context import SERVICES
 from support.registry import Client
 
@@ -93,6 +94,20 @@ class Registry:
         services = self.client.app[SERVICES]  # type: ignore[index]
         row = await services.registries.create(name, public=public, quota_bytes=quota_bytes)
         return encode_basic_auth(*await services.robots.credentials(row.id))
+
+
+async def id_of(registry: Registry, name: str) -> str:
+    services = registry.client.app[SERVICES]  # type: ignore[index]
+    row = await registries.by_name(services.core.db, name)
+    assert row is not None
+    return row.id
+
+
+async def draw_token(registry: Registry, scope: str) -> str:
+    """A bearer token of the caller's for that scope, as an Authorization header."""
+    answer = await registry.send("GET", "/token", query={"scope": scope})
+    assert answer.status == 200, answer
+    return f"Bearer {answer.json['token']}"
 
 
 async def start_upload(registry: Registry, repository: str, **query: str) -> str:
