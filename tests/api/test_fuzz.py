@@ -12,11 +12,68 @@ from support.wire import connected, head, length
 SLOW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 METHODS = st.sampled_from(["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"])
 PIECES = st.sampled_from(
-    ["a", "b", "/", "//", "..", ".", "%2F", "%00", "%0A", "%FF", "%25", "%", "blobs", "uploads", "manifests", "tags", "list", "referrers", "_catalog", "sha256:", "?", "&", "=", "n=", "last=", "digest=", "mount=", "from=", "tag=", "1", "-1", ":", "@", "*", "{", "}", "+", ";", "#", "00000000000000000000000000000000"]
+    [
+        "a",
+        "b",
+        "/",
+        "//",
+        "..",
+        ".",
+        "%2F",
+        "%00",
+        "%0A",
+        "%FF",
+        "%25",
+        "%",
+        "blobs",
+        "uploads",
+        "manifests",
+        "tags",
+        "list",
+        "referrers",
+        "_catalog",
+        "sha256:",
+        "?",
+        "&",
+        "=",
+        "n=",
+        "last=",
+        "digest=",
+        "mount=",
+        "from=",
+        "tag=",
+        "1",
+        "-1",
+        ":",
+        "@",
+        "*",
+        "{",
+        "}",
+        "+",
+        ";",
+        "#",
+        "00000000000000000000000000000000",
+    ]
 )
 PATHS = st.lists(PIECES, max_size=14).map(lambda pieces: "/v2/a/" + "".join(pieces))
 NAMES = st.sampled_from(
-    ["Range", "If-Range", "If-Match", "If-None-Match", "Content-Range", "Content-Type", "Content-Encoding", "Authorization", "Expect", "Accept", "Upgrade", "Connection", "Cookie", "X-Forwarded-For", "Origin"]
+    [
+        "Range",
+        "If-Range",
+        "If-Match",
+        "If-None-Match",
+        "Content-Range",
+        "Content-Type",
+        "Content-Encoding",
+        "Authorization",
+        "Expect",
+        "Accept",
+        "Upgrade",
+        "Connection",
+        "Cookie",
+        "X-Forwarded-For",
+        "Origin",
+    ]
 )
 VALUES = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30)
 HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=4)
@@ -41,7 +98,7 @@ async def test_no_request_makes_the_server_fail(
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just(digest_of(b""))
 KEYS = st.sampled_from(
-    "schemaVersion mediaType config layers manifests blobs subject annotations artifactType digest size".split()  # noqa: SIM905
+    "schemaVersion mediaType config layers manifests blobs subject annotations artifactType digest size".split()
 )
 DOCUMENTS = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS | st.text(max_size=3), inner, max_size=6)
