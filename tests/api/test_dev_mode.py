@@ -15,6 +15,7 @@ ORIGINS_OF_OTHERS = [
     "http://127.0.0.1.example.com",
     "http://localhost@example.com",
     "http://127.0.0.1:5000@example.com",
+    "http://example.com@localhost",
     "null",
     "file://",
     "",
@@ -30,6 +31,7 @@ HOSTS_OF_OTHERS = [
     "10.0.0.1:5000",
     "0.0.0.0:5000",
     "localhost@example.com",
+    "example.com@localhost",
     "localhost:port",
     "",
 ]
@@ -37,13 +39,13 @@ OWN_HOSTS = ["localhost", "localhost:5000", "LocalHost:80", "127.0.0.1", "127.3.
 PATHS = ["/v2/", "/v1/registries", "/healthz", "/token", "/nowhere"]
 
 
-@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("host", HOSTS_OF_OTHERS)
-async def test_another_host_is_refused(tmp_path: Path, host: str, path: str) -> None:
+async def test_another_host_is_refused_everywhere(tmp_path: Path, host: str) -> None:
     """DNS rebinding: the page's own name was made to resolve to 127.0.0.1."""
     async with served_app(tmp_path, dev=True) as client:
-        answer = await client.get(path, headers={"Host": host})
-        assert answer.status == 403
+        for path in PATHS:
+            answer = await client.get(path, headers={"Host": host})
+            assert answer.status == 403, path
 
 
 @pytest.mark.parametrize("host", OWN_HOSTS)
