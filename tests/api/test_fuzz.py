@@ -98,7 +98,19 @@ async def test_no_request_makes_the_server_fail(
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just(digest_of(b""))
 KEYS = st.sampled_from(
-    "schemaVersion mediaType config layers manifests blobs subject annotations artifactType digest size".split()
+    [
+        "schemaVersion",
+        "mediaType",
+        "config",
+        "layers",
+        "manifests",
+        "blobs",
+        "subject",
+        "annotations",
+        "artifactType",
+        "digest",
+        "size",
+    ]
 )
 DOCUMENTS = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS | st.text(max_size=3), inner, max_size=6)
