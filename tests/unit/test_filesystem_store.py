@@ -95,6 +95,7 @@ async def test_foreign_names_are_neither_reported_nor_touched(store: FilesystemB
         f"blobs/sha256/{digest.hex[:2]}/{digest.hex}",
         f"blobs/sha256/{digest.hex[:2]}/{published}.tmp",
         f"blobs/sha256/{digest.hex[:2]}/.{published}",
+        f"blobs/sha256/{digest.hex[:2]}/{digest.hex}0.{key}",
         f"blobs/sha256/{other}/{published}",
         f"blobs/sha512/{digest.hex[:2]}/{published}",
         f"blobs/sha256/{published}",
