@@ -41,6 +41,8 @@ async def test_transactions_that_wait_together_share_one_commit(database: SQLite
         assert await settle(writes) == list(range(20))
     assert statements.count("COMMIT") == 2  # the one that held the writer, and the group's
     assert statements.count("BEGIN IMMEDIATE") == 1
+    assert statements.count("SAVEPOINT member") == 20
+    assert statements.count("RELEASE member") == 21  # each before the next begins: savepoints do not pile up
 
 
 async def test_a_group_has_a_limit(database: SQLiteDatabase) -> None:
@@ -175,21 +177,26 @@ async def test_a_cancelled_waiter_does_not_stop_the_writer(database: SQLiteDatab
     assert await database.write(adding(4)) == 4
 
 
-async def test_a_waiter_cancelled_while_its_body_runs_does_not_stop_the_writer(database: SQLiteDatabase) -> None:
+async def test_a_waiter_cancelled_while_its_group_runs_keeps_no_answer_from_the_others(
+    database: SQLiteDatabase,
+) -> None:
     entered, leave = threading.Event(), threading.Event()
 
-    async def body(tx: Transaction) -> int:
+    async def first(tx: Transaction) -> int:
         entered.set()
         leave.wait(60)
         return await tx.execute(ADD, 1, None)
 
-    write = asyncio.create_task(database.write(body))
+    async with one_group(database, first, adding(2), adding(3)) as writes:
+        pass
     await asyncio.to_thread(entered.wait, 60)
-    write.cancel()
+    writes[1].cancel()
     leave.set()
-    with pytest.raises(asyncio.CancelledError):
-        await write
-    assert await database.write(adding(2)) == 2
+    async with asyncio.timeout(60):
+        outcomes = await settle(writes)
+    assert [outcomes[0], outcomes[2]] == [1, 3]
+    assert isinstance(outcomes[1], asyncio.CancelledError)
+    assert await database.write(adding(4)) == 4
 
 
 async def test_a_body_that_ends_its_thread_ends_only_itself(database: SQLiteDatabase) -> None:
