@@ -12,6 +12,8 @@ from regserver.model.access import Account, Action, Kind, Target
 from regserver.model.digest import Digest
 from regserver.storage.catalog import manifests, referrers, repositories, tags
 
+PAGE_BYTES = 4 * 2**20
+
 T = TypeVar("T")
 
 
@@ -43,12 +45,15 @@ class Listing:
     ) -> Page[dict[str, Any]]:
         """Descriptors of what refers to ``subject``, by digest (end-12). Nothing here, or no such repository: empty.
 
-        What clients wrote under the fallback tag (distribution spec, "Referrers Tag Schema") is taken in.
+        A page ends early where its annotations would make it larger than a manifest may well be. What clients wrote
+        under the fallback tag (distribution spec, "Referrers Tag Schema") is taken in.
         """
         repository_id = await repositories.find(self._core.db, target)
         if repository_id is None:
             return Page([], False)
-        found = await referrers.page(self._core.db, repository_id, str(subject), artifact_type, last, limit + 1)
+        asked = (self._core.db, repository_id, str(subject), artifact_type, last)
+        limit = await referrers.fitting(*asked, limit, PAGE_BYTES)
+        found = await referrers.page(*asked, limit + 1)
         listed = await self._fallback(repository_id, subject)
         known = {descriptor["digest"] for descriptor in found}
         extra = [

@@ -190,6 +190,15 @@ async def test_end_12_pages_of_referrers_keep_their_filter(registry: Registry) -
     assert [len(page) for page in pages] == [2, 1]
 
 
+async def test_end_12_a_page_of_referrers_is_no_larger_than_a_manifest_may_be(registry: Registry) -> None:
+    subject = await push_image(registry, "a/b", "v1")
+    notes = {"note": "x" * 1_500_000}
+    pushed = [await push_image(registry, "a/b", subject=subject.descriptor, annotations=notes) for _ in range(5)]
+    pages = await read_pages(registry, f"/v2/a/b/referrers/{subject.digest}", "manifests")
+    assert [entry["digest"] for page in pages for entry in page] == sorted(image.digest for image in pushed)
+    assert [len(page) for page in pages] == [2, 2, 1]
+
+
 async def test_end_12_the_fallback_tag_of_older_clients_is_taken_in(registry: Registry) -> None:
     subject = digest_of(b"subject")
     image = await push_image(registry, "a/b")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import accumulate
 from typing import Any
 
 from regserver.storage.sql.port import Reader, Row
@@ -15,6 +16,22 @@ PAGE_OF_TYPE = """
 SELECT digest, media_type, size, artifact_type, annotations FROM manifests
 WHERE repository_id = $1 AND subject = $2 AND digest > $3 AND artifact_type = $5 ORDER BY digest LIMIT $4
 """
+
+SIZES = """
+SELECT size FROM manifests WHERE repository_id = $1 AND subject = $2 AND digest > $3 AND ($5 = '' OR artifact_type = $5)
+ORDER BY digest LIMIT $4
+"""
+
+
+async def fitting(
+    reader: Reader, repository_id: int, subject: str, artifact_type: str | None, after: str, limit: int, budget: int
+) -> int:
+    """How many of the next ``limit`` have at most ``budget`` bytes together, one at the least.
+
+    By the sizes of the manifests: what a descriptor repeats of one, its annotations, is never larger."""
+    rows = await reader.fetch(SIZES, repository_id, subject, after, limit, artifact_type or "")
+    fitting = sum(total <= budget for total in accumulate(size for (size,) in rows))
+    return max(fitting, min(limit, 1)) if fitting < len(rows) else limit
 
 
 async def page(
