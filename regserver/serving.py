@@ -20,40 +20,19 @@ from regserver import __version__, logs
 from regserver.app import CANNOT_START, create_app, load_admin_token
 from regserver.auth import admin
 from regserver.config import Settings
+from regserver.web.connection import Connection
 from regserver.web.health import LIFECYCLE
 from regserver.web.serverkw import SERVER_KWARGS
 
 logger = logging.getLogger(__name__)
 
-HEADER_SECONDS = 10.0  # a new connection that has not sent a whole request head by then is closed
+HANDSHAKE_SECONDS = 10.0
 CUT_SECONDS = 2.0  # what a request gets that the drain did not wait for: its cancellation
 BACKLOG = 1024
 
 
 class ServeFailed(Exception):
     """The server cannot listen as told. One line, made for stderr."""
-
-
-class Connection(web.RequestHandler):
-    """A connection whose first request head must arrive in time (slow-header attacks hold a descriptor each)."""
-
-    __slots__ = ("_silence",)
-    _silence: asyncio.TimerHandle | None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._silence = asyncio.get_running_loop().call_later(HEADER_SECONDS, self._close_if_silent)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        if self._silence is not None:
-            self._silence.cancel()
-            self._silence = None
-        super().connection_lost(exc)
-
-    def _close_if_silent(self) -> None:
-        self._silence = None
-        if not self._request_count:
-            self.force_close()
 
 
 class Listener:
@@ -87,7 +66,7 @@ async def listen(app: web.Application, settings: Settings, context: ssl.SSLConte
             settings.host,
             settings.port,
             ssl=context,
-            ssl_handshake_timeout=HEADER_SECONDS if context else None,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
             backlog=BACKLOG,
         )
     except OSError as error:

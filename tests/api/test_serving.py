@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from regserver import serving
 from regserver.app import create_app
+from regserver.web import connection
 from support.registry import (
     ADMIN_TOKEN,
     PATIENCE_SECONDS,
@@ -303,11 +305,42 @@ def test_a_certificate_that_is_missing_is_said_in_one_line(tmp_path: Path) -> No
     assert "No such file" in said
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"secret\r\n\r\n",
+        b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nsecret\r\n\r\n",
+        b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nsecret : a\r\n\r\n",
+        b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + b"secret" * 10_000 + b"\r\n\r\n",
+        b"GET /v2/" + b"secret" * 10_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n" + b"secret: a\r\n" * 300 + b"\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+)
+async def test_what_is_no_request_gets_the_documented_error_and_is_quoted_nowhere(
+    tmp_path: Path, head: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = make_settings(tmp_path / "data", dev=True)
+    listener = await serving.listen(await create_app(settings, admin_token=ADMIN_TOKEN), settings, None)
+    reader, writer = await asyncio.open_connection(*listener.addresses[0])
+    writer.write(head)
+    status, _, rest = (await reader.read()).partition(b"\r\n")
+    _, _, body = rest.partition(b"\r\n\r\n")
+    assert status.split()[1] == b"400"
+    assert json.loads(body)["errors"][0]["code"] == "UNSUPPORTED"
+    assert b"secret" not in rest
+    assert b"aiohttp" not in rest
+    assert "secret" not in caplog.text
+    writer.close()
+    assert await listener.close(1)
+
+
 async def test_a_connection_that_does_not_finish_its_head_in_time_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Slow-header attacks (CVE-2007-6750) hold a descriptor for every connection they open."""
-    monkeypatch.setattr(serving, "HEADER_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "HEADER_SECONDS", 0.05)
     settings = make_settings(tmp_path / "data", dev=True)
     listener = await serving.listen(await create_app(settings, admin_token=ADMIN_TOKEN), settings, None)
     host, port = listener.addresses[0]
