@@ -4,11 +4,11 @@ FROM python:3.13-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY regserver ./regserver
-RUN python -m venv /opt/regserver && /opt/regserver/bin/pip install --no-cache-dir ".[s3,postgres]"
+RUN python -m venv /opt/regserver && /opt/regserver/bin/pip install --no-cache-dir .
 
 FROM python:3.13-slim
 COPY --from=build /opt/regserver /opt/regserver
-RUN useradd --system --uid 10001 --home-dir /data --create-home regserver
+RUN useradd --system --uid 10001 --no-create-home regserver && install -d -o regserver -m 0700 /data
 USER regserver
 VOLUME /data
 EXPOSE 5000
