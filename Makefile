@@ -31,7 +31,8 @@ format: $(VENV)/.dev ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-test: $(VENV)/.dev clients ## Every test, with the real clients and the OCI conformance suite
+test: $(VENV)/.dev ## Every test, with the real clients and the OCI conformance suite
+	-$(BIN)/python tools/setup-clients
 	$(BIN)/python -m pytest
 
 test-quick: $(VENV)/.dev ## The tests that need no client, no root and no conformance suite
