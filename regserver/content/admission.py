@@ -35,12 +35,15 @@ class _Plan:
 async def admit(
     core: Core, tx: Transaction, target: Target, repository_id: int, caller: Caller, digest: Digest, manifest: Manifest
 ) -> None:
-    """Inserts the manifest with its edges and spends this session's own leases on what it names.
+    """Inserts the manifest with its edges and spends this session's own leases on what it names (L4).
 
-    A manifest already there is left as it is and spends nothing: a repeated PUT must not use up another's promise.
+    A manifest already there is left as it is. Behind a shared session it then spends nothing: a PUT that is only
+    repeated must not use up what another pusher was promised.
     Raises RegistryError MANIFEST_BLOB_UNKNOWN with every missing digest, MANIFEST_INVALID where a size differs.
     """
     if await manifests.size_here(tx, repository_id, str(digest)) is not None:
+        if not caller.shared:
+            await _spend(tx, repository_id, caller, digest, manifest)
         return
     plan = await _prove(core, tx, target, repository_id, caller, manifest)
     if plan.missing:
@@ -49,7 +52,8 @@ async def admit(
     await manifests.insert(tx, target, repository_id, digest, manifest, now=now_ms(), epoch=epoch)
     await _connect(tx, repository_id, str(digest), plan)
     await manifests.adopt(tx, repository_id, str(digest), len(manifest.content))
-    await _spend(tx, repository_id, caller, str(digest), plan)
+    await _hold_referrers(tx, repository_id, str(digest))
+    await _spend(tx, repository_id, caller, digest, manifest)
     if manifest.subject and await manifests.size_here(tx, repository_id, str(manifest.subject)) is not None:
         await manifests.mark_held(tx, repository_id, str(digest))
 
@@ -114,13 +118,15 @@ async def _connect(tx: Transaction, repository_id: int, digest: str, plan: _Plan
             await manifests.add_missing(tx, repository_id, digest, to, entry=entry)
 
 
-async def _spend(tx: Transaction, repository_id: int, caller: Caller, digest: str, plan: _Plan) -> None:
-    """This session's own promises on what the manifest now keeps: its blobs, its children, its waiting referrers."""
-    for edge, to in plan.edges:
-        if edge is Edge.BLOB:
-            await leases.spend_blob(tx, repository_id, caller.session, str(to.digest))
-        elif edge is Edge.CHILD:
-            await leases.spend_manifest(tx, repository_id, caller.session, str(to.digest))
-    for referrer in await manifests.referrers_of(tx, repository_id, digest):
+async def _hold_referrers(tx: Transaction, repository_id: int, subject: str) -> None:
+    for referrer in await manifests.referrers_of(tx, repository_id, subject):
         await manifests.mark_held(tx, repository_id, referrer)
-        await leases.spend_manifest(tx, repository_id, caller.session, referrer)
+
+
+async def _spend(tx: Transaction, repository_id: int, caller: Caller, digest: Digest, manifest: Manifest) -> None:
+    """This session's own promises on what the manifest now keeps: its blobs, its children, its waiting referrers."""
+    named = {str(to.digest) for to in manifest.entries}
+    for blob in {str(to.digest) for to in manifest.blobs} | named:
+        await leases.spend_blob(tx, repository_id, caller.session, blob)
+    for child in named | set(await manifests.referrers_of(tx, repository_id, str(digest))):
+        await leases.spend_manifest(tx, repository_id, caller.session, child)

@@ -97,7 +97,7 @@ class Manifests:
                 await self._require(tx, repository_id, tag, expected)
             await admit(self._core, tx, target, repository_id, caller, actual, manifest)
             await self._point(tx, repository_id, caller, names, actual)
-            if not await self._is_kept(tx, repository_id, actual, manifest):
+            if not names and not await self._has_subject(tx, repository_id, manifest):
                 await leasing.hold_manifest(self._core, tx, repository_id, caller, str(actual))
             return await self._core.settle(tx, target.registry_id, before)
 
@@ -184,9 +184,7 @@ class Manifests:
         for tag in names:
             await tags.put(tx, repository_id, str(tag), str(digest), caller.account.subject, now=now, epoch=epoch)
 
-    async def _is_kept(self, tx: Transaction, repository_id: int, digest: Digest, manifest: Manifest) -> bool:
-        """Does a tag or a present subject keep it already?"""
-        if await tags.is_tagged(tx, repository_id, str(digest)):
-            return True
+    async def _has_subject(self, tx: Transaction, repository_id: int, manifest: Manifest) -> bool:
+        """Does a present subject keep it? Another's tag would not do: it may be deleted before the index comes."""
         subject = manifest.subject
         return subject is not None and await manifests.size_here(tx, repository_id, str(subject)) is not None

@@ -12,7 +12,7 @@ from regserver.errors import ErrorCode, RegistryError
 from regserver.model.digest import Digest
 from regserver.model.names import Tag
 from regserver.storage.sql.port import Transaction
-from support.store import Store, image, opened_store, pusher, target
+from support.store import Store, image, index, opened_store, pusher, target
 
 LAYER = b"a layer that two images share"
 
@@ -76,7 +76,24 @@ async def test_behind_one_shared_session_each_answer_counts(store: Store) -> Non
     assert await store.blobs.stat(target(), pusher("witness"), Digest.of(LAYER)) == len(LAYER)
 
 
-async def test_a_repeated_put_spends_nothing(store: Store) -> None:
+async def test_a_repeated_put_of_a_session_of_its_own_leaves_no_lease(store: Store) -> None:
+    """Mutant "a repeated PUT spends nothing": pushed twice, deleted, collected, and the space is back at once."""
+    for session in ("first", "second"):
+        await store.push_image(target(), LAYER, who=pusher(session))
+    await store.collector.reap()  # the second copies
+    assert await delete_and_collect(store) == 2
+    assert await store.counts() == {}
+
+
+async def test_a_put_by_digest_does_not_lean_on_somebody_elses_tag(store: Store) -> None:
+    child = await store.push_image(target(), LAYER)
+    await store.push(target(), child, who=pusher("bob"))
+    await delete_and_collect(store)
+    await store.push(target(), index(child), "all", who=pusher("bob"))
+    assert (await store.counts())["manifests"] == 2
+
+
+async def test_a_repeated_put_behind_a_shared_session_spends_nothing(store: Store) -> None:
     basic = pusher("robot@127.0.0.1", shared=True)
     manifest = await store.push_image(target(), LAYER, who=basic)
     await store.blobs.stat(target(), basic, Digest.of(LAYER))  # somebody else, behind the same address

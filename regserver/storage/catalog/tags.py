@@ -56,13 +56,6 @@ async def of_manifest(reader: Reader, repository_id: int, digest: str) -> list[s
     return [row[0] for row in await reader.fetch(OF_MANIFEST, repository_id, digest)]
 
 
-IS_TAGGED = "SELECT 1 FROM tags WHERE repository_id = $1 AND digest = $2 LIMIT 1"
-
-
-async def is_tagged(reader: Reader, repository_id: int, digest: str) -> bool:
-    return bool(await reader.fetch(IS_TAGGED, repository_id, digest))
-
-
 PAGE = "SELECT name FROM tags WHERE repository_id = $1 AND name > $2 ORDER BY name LIMIT $3"
 
 
