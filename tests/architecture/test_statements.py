@@ -38,7 +38,6 @@ _FOREIGN = re.compile(
 WALKS = {
     "accounts._USERNAMES_BY_KEY: credentials": "at start, and by an operator who retires a key",
     "garbage.BATCH: trash": "stops at LIMIT, in the order of the key",
-    "garbage.WAITING: trash": "trash holds only what the reaper has not taken yet",
     "jobs._ALL_RUNNING: gc_jobs": "at start only",
     "registries._PAGES: registries": "a page of the tenants sorts and counts them all",
 }

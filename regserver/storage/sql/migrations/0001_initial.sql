@@ -74,6 +74,7 @@ CREATE TABLE trash (
     size BIGINT,
     job_id {TEXT}
 );
+CREATE INDEX trash_by_job ON trash (job_id) WHERE job_id IS NOT NULL;
 
 -- registry_id repeats what repositories says, so that "anywhere else in this registry?" is one index range.
 CREATE TABLE repository_blobs (
