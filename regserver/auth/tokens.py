@@ -26,7 +26,8 @@ from regserver.storage.catalog import accounts
 TYPE = "at+jwt"  # RFC 9068 §2.1; a robot's password says JWT, and neither passes for the other
 _HEADER = frozenset({"alg", "typ", "kid"})
 _REQUIRED = ["exp", "iat", "nbf", "iss", "aud", "sub", "jti"]
-_FORM = re.compile(r"([A-Za-z0-9_-]{1,512})\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+# The header is parsed before its signature is known: at 512 characters it cannot nest deep enough to harm.
+_FORM = re.compile(r"[A-Za-z0-9_-]{1,512}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _REMEMBERED = 4096
 
 
@@ -125,7 +126,7 @@ class Tokens:
                 options={"require": _REQUIRED, "strict_aud": True},
             )
             return _bearer(claims)
-        except (jwt.PyJWTError, RegistryError, KeyRefused, ValueError, KeyError, TypeError, RecursionError):
+        except (jwt.PyJWTError, RegistryError, KeyRefused, ValueError, KeyError, TypeError):
             raise Unauthorized(error="invalid_token") from None
 
 
