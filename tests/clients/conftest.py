@@ -30,7 +30,8 @@ def require(command: str) -> str:
     try:
         return find(command)
     except Missing as missing:
-        pytest.fail(str(missing), pytrace=False)
+        reason = str(missing)
+    pytest.fail(reason, pytrace=False)
 
 
 @pytest.fixture(scope="session")
