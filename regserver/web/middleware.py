@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -21,6 +22,7 @@ from regserver.web.facts import FACTS, Facts, is_answered
 
 DRAIN_BYTES: Final = 2**20  # of a body nobody wants, read so that its sender can still read the answer
 DRAIN_SECONDS: Final = 1.0
+SMALL: Final = 64 * 1024  # bytes of an answer that fit into the buffers of a connection
 PATH_LENGTH: Final = 512  # of a path in the log
 
 logger = logging.getLogger(__name__)
@@ -111,8 +113,19 @@ async def _part(request: web.Request, response: web.StreamResponse, facts: Facts
             await content.wait_eof()
 
 
+def _bound_reading(request: web.Request, response: web.StreamResponse) -> None:
+    """A client that asks for much and reads nothing holds memory for ever: the framework waits without limit, the
+    kernel need not (TCP_USER_TIMEOUT, which also counts a window that stays shut)."""
+    length, connection = response.content_length, request.transport
+    if connection is not None and (length is None or length > SMALL):
+        idle = request.app[SERVICES].settings.body_idle_seconds
+        kernel = connection.get_extra_info("socket")
+        kernel.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(idle * 1000))
+
+
 async def _mark(request: web.Request, response: web.StreamResponse) -> None:
     """What every answer says. Content here comes from strangers: no browser may take it for a page of ours."""
+    _bound_reading(request, response)
     headers = response.headers
     if FACTS in request:
         headers["X-Request-Id"] = request[FACTS].request_id

@@ -189,6 +189,13 @@ async def test_parameters_of_the_content_type_are_ignored(registry: Registry) ->
     assert (await registry.send("GET", manifest("v1"))).headers["Content-Type"] == IMAGE
 
 
+async def test_a_name_of_one_component_is_an_image_of_the_default_registry(registry: Registry) -> None:
+    image = await push_image(registry, "alpine", "v1")
+    assert image.answer.headers["Location"] == manifest(image.digest, "alpine")
+    for name in ("alpine", "library/alpine"):
+        assert (await registry.send("GET", manifest("v1", name))).body == image.content
+
+
 async def test_accept_is_ignored(registry: Registry) -> None:
     image = await push_image(registry, "a/b", "v1")
     answer = await registry.send("GET", manifest("v1"), headers=[("Accept", INDEX), ("Accept", DOCKER)])

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,13 @@ async def stored(registry: Registry, content: bytes) -> bool:
 def statuses(received: bytes) -> list[int]:
     """Of every answer; the parser's own refusals speak HTTP/1.0."""
     return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", received)]
+
+
+async def until_all_has_come(registry: Registry, location: str, content: bytes) -> None:
+    """The session holds it all, or has become the blob already."""
+    while (answer := await registry.send("GET", location)).headers.get("Range") != f"0-{len(content) - 1}":
+        if answer.status == 404:
+            return
 
 
 async def settled(registry: Registry, location: str, value: str) -> None:
@@ -84,6 +92,17 @@ async def test_chunks_that_lie_are_refused_and_the_connection_ends(registry: Reg
         received = await wire.rest()
     assert statuses(received) == [400]
     assert not await stored(registry, b"hello")
+
+
+async def test_a_put_goes_on_to_its_end_though_the_client_has_left(registry: Registry) -> None:
+    content = make_content(2_000_000)
+    location = await start_upload(registry, "a/b")
+    async with connected(registry) as wire:
+        await wire.send(head("PUT", f"{location}?digest={digest_of(content)}", length(content)), content)
+        await until_all_has_come(registry, location, content)
+        wire.writer.transport.abort()
+    while not await stored(registry, content):
+        await asyncio.sleep(0.01)
 
 
 async def test_chunks_that_begin_to_lie_later_store_nothing(root: Path) -> None:
@@ -378,6 +397,29 @@ async def test_a_client_that_vanishes_in_a_pull_leaves_no_file_open(registry: Re
             await wire.reader.readexactly(100_000)
             wire.writer.transport.abort()
     await asyncio.wait_for(until_files(before), 20)
+
+
+async def test_a_client_that_never_reads_an_answer_is_dropped(root: Path) -> None:
+    notes = {f"note{number}": "x" * 10_000 for number in range(700)}
+    async with served_app(root, dev=True, body_idle_seconds=1) as client:
+        registry = Registry(client)
+        await push_image(registry, "a/b", "big", annotations=notes)
+        before = connections(registry)
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", client.port or 0))
+            deaf.sendall(head("GET", "/v2/a/b/manifests/big").encode() * 4)
+            await asyncio.wait_for(until_connections(registry, before + 1), 20)
+            await asyncio.wait_for(until_connections(registry, before), 20)
+
+
+def connections(registry: Registry) -> int:
+    return len(registry.client.server.runner.server.connections)  # type: ignore[union-attr]
+
+
+async def until_connections(registry: Registry, count: int) -> None:
+    while connections(registry) != count:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 async def test_a_client_that_stops_reading_is_dropped_and_pins_no_thread(root: Path) -> None:
