@@ -138,13 +138,12 @@ async def test_a_stream_is_as_long_as_its_range_claims(registry: Registry) -> No
 
 
 @pytest.mark.parametrize(
-    "claimed", ["", "0", "-", "0-", "-5", "5-2", "a-b", "0-9,10-19", "bytes 0-9", "0-" + "9" * 40, "٠-٩"]
+    "claimed", ["", "0", "-", "0-", "-5", "5-2", "a-b", "0-3,4-7", "0-3x", "bytes 0-3 0-3", "0-" + "9" * 40, "٠-٩"]
 )
-async def test_a_range_that_is_none_is_refused_or_contradicts_the_length(registry: Registry, claimed: str) -> None:
+async def test_a_range_that_is_none_is_refused(registry: Registry, claimed: str) -> None:
     location = await start_upload(registry, "a/b")
     answer = await registry.send("PATCH", location, data=b"x" * 4, headers={"Content-Range": claimed})
-    assert answer.status == 400
-    assert answer.code in ("BLOB_UPLOAD_INVALID", "SIZE_INVALID")
+    assert answer.refusal == (400, "BLOB_UPLOAD_INVALID")
     assert (await registry.send("GET", location)).headers["Range"] == "0-0"
 
 
