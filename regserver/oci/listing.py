@@ -26,7 +26,10 @@ async def tags(request: web.Request, call: Call) -> web.StreamResponse:
 
 async def _whole(request: web.Request, call: Call, name: str, first: Page[str]) -> web.StreamResponse:
     """Memory stays at one page. A failure on the way cuts the connection: the end of the body says it was whole."""
-    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "application/json; charset=utf-8"})
+    headers = {hdrs.CONTENT_TYPE: "application/json; charset=utf-8"}
+    if request.method == hdrs.METH_HEAD:  # how long it would be is not known before it is read
+        return web.Response(headers=headers)
+    response = web.StreamResponse(headers=headers)
     await response.prepare(request)
     await response.write(f'{{"name": {json.dumps(name)}, "tags": ['.encode())
     separator = ""
@@ -47,7 +50,7 @@ async def _pages(call: Call, page: Page[str]) -> AsyncIterator[list[str]]:
 
 async def referrers(request: web.Request, call: Call) -> web.Response:
     """Never 404: a subject that is not here has no referrers yet, and neither has a repository."""
-    subject, kind = base.path_digest(request), asked(request, "artifactType")
+    subject, kind = base.path_digest(request), asked(request, "artifactType") or None
     limit, last = base.limit(request), base.last(request)
     page = await call.services.listing.referrers(
         call.repository, subject, kind, base.PAGE if limit is None else limit, last

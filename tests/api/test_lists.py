@@ -23,6 +23,7 @@ from support.pushing import (
     push_manifest,
     put_manifest,
 )
+from support.wire import CLOSE, connected, head
 
 LISTS = pytest.mark.parametrize(
     "path", ["/v2/a/b/tags/list", "/v2/_catalog", f"/v2/a/b/referrers/{digest_of(b'subject')}"]
@@ -72,6 +73,12 @@ async def test_end_8a_without_n_even_a_long_list_comes_whole(registry: Registry)
     answer = await registry.send("GET", "/v2/a/b/tags/list")
     assert answer.json == {"name": "a/b", "tags": tags}
     assert "Link" not in answer.headers
+    async with connected(registry) as wire:
+        await wire.send(head("HEAD", "/v2/a/b/tags/list", CLOSE))
+        received = await wire.rest()
+        assert received.count(b"\r\n\r\n") == 1
+        assert received.endswith(b"\r\n\r\n")
+        assert b"Content-Length" not in received
     rest = await registry.send("GET", "/v2/a/b/tags/list?last=t01000")
     assert rest.json["tags"] == tags[1001:]
 
