@@ -5,7 +5,6 @@ Written here because the libraries that report all faults cost more start-up tim
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -62,7 +61,7 @@ class Number:
     def read(self, value: Any, path: str, faults: Faults) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float):
             faults.append(Fault(path, "wrong_type", "must be a number"))
-        elif not (math.isfinite(value) and self.least <= value <= self.most):
+        elif not self.least <= value <= self.most:
             faults.append(Fault(path, "out_of_range", f"must be between {self.least:g} and {self.most:g}"))
         return value
 
