@@ -57,6 +57,13 @@ async def test_cve_2024_39897_no_mount_of_what_the_account_may_not_pull(guarded:
     assert (await robot.send("GET", f"/v2/one/app/blobs/{digest}")).refusal == (404, "BLOB_UNKNOWN")
 
 
+async def test_cve_2024_39897_a_refused_source_is_not_made_up_for_by_another(guarded: Registry) -> None:
+    one, _ = await guarded.make_robot("one"), await guarded.make_robot("two")
+    digest = await push_blob(guarded.seen_by(one), "one/other")
+    query = {"mount": digest, "from": "two/private"}
+    assert (await guarded.seen_by(one).send("POST", "/v2/one/app/blobs/uploads/", query=query)).status == 202
+
+
 async def test_cve_2024_39897_a_refused_source_and_a_missing_blob_look_alike(guarded: Registry) -> None:
     one, _ = await guarded.make_robot("one"), await guarded.make_robot("two")
     await push_blob(guarded, "two/private", b"private")
