@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -92,16 +93,12 @@ class FilesystemBlobStore:
 
     async def scan(self) -> AsyncIterator[Sequence[StoredFile]]:
         """As in the port; uploads first, so that a file published meanwhile is met at least once."""
-        for listing in self._listings():
-            found = await self._jobs.start(listing)
-            for start in range(0, len(found), BATCH):
-                yield found[start : start + BATCH]
-
-    def _listings(self) -> Iterator[Callable[[], list[StoredFile]]]:
-        yield lambda: _listed(self._layout.uploads, parse_staged)
+        for batch in _batches(await self._jobs.start(lambda: _listed(self._layout.uploads, parse_staged))):
+            yield batch
         for algorithm in Algorithm:
-            for byte in range(256):
-                yield self._published_listing(algorithm, f"{byte:02x}")
+            for name in await self._jobs.start(partial(_folders, self._layout.algorithm(algorithm))):
+                for batch in _batches(await self._jobs.start(self._published_listing(algorithm, name))):
+                    yield batch
 
     def _published_listing(self, algorithm: Algorithm, name: str) -> Callable[[], list[StoredFile]]:
         directory = self._layout.algorithm(algorithm) / name
@@ -135,6 +132,16 @@ class FilesystemBlobStore:
 def _create(path: Path) -> None:
     with refusing("begin an upload"):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+
+
+def _folders(directory: Path) -> list[str]:
+    """The folders that there are: most stores have few, and each costs a hop to a thread."""
+    with refusing("list"), os.scandir(directory) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+
+
+def _batches(found: list[StoredFile]) -> Iterator[list[StoredFile]]:
+    return (found[start : start + BATCH] for start in range(0, len(found), BATCH))
 
 
 def _listed(directory: Path, parse: Callable[[str], StoredFile | None]) -> list[StoredFile]:
