@@ -1,8 +1,9 @@
 """Garbage collection beside real pushes: space comes back, nothing that was pushed is lost."""
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from support.served import Account, Served, Tenant, serve
 LogIn = Callable[[type[Client], Account], Client]
 
 JOB_SECONDS = 60
-PUSHERS = [Crane, Oras, Regctl, Skopeo]
+PUSHERS = [Crane, Oras, Skopeo]
 ROUNDS = 4
+TRIES = 5
 
 
 def collect(served: Served, registry: Tenant) -> dict[str, Any]:
@@ -56,6 +58,30 @@ def test_a_collection_gives_back_the_space_of_what_was_deleted(log_in: LogIn, tm
         assert set(served.stored(registry, "api", "kept")) == kept.digests
 
 
+@contextlib.contextmanager
+def collecting(served: Served, registry: Tenant) -> Iterator[None]:
+    """One collection after the other, in the background; at least one; AssertionError if one fails."""
+    stop = threading.Event()
+
+    def collect_until_stopped() -> None:
+        collect(served, registry)
+        while not stop.is_set():
+            collect(served, registry)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(collect_until_stopped)
+        try:
+            yield
+        finally:
+            stop.set()
+        running.result()
+
+
+def delete(served: Served, registry: Tenant, image: Layout) -> None:
+    path, scope = f"/v2/{registry.name}/api/manifests/{image.root}", f"repository:{registry.name}/api:delete"
+    assert served.fetch(registry.robot, path, method="DELETE", scope=scope).status == 202
+
+
 @pytest.mark.parametrize("kind", PUSHERS, ids=[kind.name for kind in PUSHERS])
 def test_pushes_beside_collections_and_deletes_lose_nothing(
     kind: type[Client], log_in: LogIn, registry: Tenant, served: Served, tmp_path: Path
@@ -64,32 +90,32 @@ def test_pushes_beside_collections_and_deletes_lose_nothing(
     client is told "it exists" of layers that nothing else holds."""
     image = make_image(tmp_path / "image", f"beside-{kind.name}", layers=3)
     client = log_in(kind, registry.robot)
-    stop = threading.Event()
-
-    def keep_collecting() -> int:
-        jobs = 0
-        while not stop.is_set() or jobs == 0:
-            collect(served, registry)
-            jobs += 1
-        return jobs
-
-    with ThreadPoolExecutor(1) as pool:
-        collecting = pool.submit(keep_collecting)
-        try:
-            for number in range(ROUNDS):
-                push_and_check(client, served, registry, image, f"v{number}")
-        finally:
-            stop.set()
-        assert collecting.result() > 0
+    with collecting(served, registry):
+        for number in range(ROUNDS):
+            if number:
+                delete(served, registry, image)
+            client.push(image, registry.image("api", f"v{number}")).check()
+            assert set(served.stored(registry, "api", f"v{number}")) == image.digests
     collect(served, registry)
     assert set(served.stored(registry, "api", f"v{ROUNDS - 1}")) == image.digests
 
 
-def push_and_check(client: Client, served: Served, registry: Tenant, image: Layout, tag: str) -> None:
-    """Push, prove it whole, then delete the manifest unless it is the last round's."""
-    client.push(image, registry.image("api", tag)).check()
-    assert set(served.stored(registry, "api", tag)) == image.digests
-    if tag != f"v{ROUNDS - 1}":
-        path = f"/v2/{registry.name}/api/manifests/{image.root}"
-        scope = f"repository:{registry.name}/api:delete"
-        assert served.fetch(registry.robot, path, method="DELETE", scope=scope).status == 202
+def test_a_push_that_asked_as_a_reader_is_refused_or_arrives_whole(
+    log_in: LogIn, registry: Tenant, served: Served, tmp_path: Path
+) -> None:
+    """regctl asks "is it there?" with a token that may only pull, and so is promised nothing: a collection may take
+    what it then does not upload. Its manifest is then refused, never stored with a hole, and trying again works."""
+    image = make_image(tmp_path / "image", "beside-regctl", layers=3)
+    client = log_in(Regctl, registry.robot)
+    with collecting(served, registry):
+        for number in range(ROUNDS):
+            if number:
+                delete(served, registry, image)
+            target = registry.image("api", f"v{number}")
+            for _ in range(TRIES):
+                pushed = client.push(image, target)
+                if pushed.ok:
+                    break
+                assert "MANIFEST_BLOB_UNKNOWN" in pushed.output
+            pushed.check()
+            assert set(served.stored(registry, "api", f"v{number}")) == image.digests

@@ -48,17 +48,19 @@ def test_a_client_lists_the_tags_that_were_pushed(
     assert tags(client, registry.image("team/api")) == TAGS
 
 
-def test_the_administrator_sees_every_repository_and_a_robot_only_its_own(
+def test_the_administrator_sees_every_repository_and_a_robot_not_those_of_others(
     log_in: LogIn, registry: Tenant, create: Callable[..., Tenant], served: Served, tmp_path: Path
 ) -> None:
     image, other = make_image(tmp_path / "image", "catalog"), create("other")
     for tenant in (registry, other):
         log_in(Crane, tenant.robot).push(image, tenant.image("team/api", "v1")).check()
-    names = {f"{tenant.name}/team/api" for tenant in (registry, other)}
-    assert names <= set(log_in(Crane, served.admin).run("catalog", served.host).check().stdout.split())
-    assert log_in(Oras, registry.robot).run(
-        "repo", "ls", "--plain-http", "--registry-config", "config.json", served.host
-    ).check().stdout.split() == [f"{registry.name}/team/api"]
+    own, foreign = (f"{tenant.name}/team/api" for tenant in (registry, other))
+    assert {own, foreign} <= set(log_in(Crane, served.admin).run("catalog", served.host).check().stdout.split())
+    robot = log_in(Oras, registry.robot)
+    assert isinstance(robot, Oras)
+    seen = robot.registry("repo", "ls", served.host).check().stdout.split()
+    assert own in seen
+    assert foreign not in seen
 
 
 def test_skopeo_inspects_an_image(log_in: LogIn, registry: Tenant, tmp_path: Path) -> None:
