@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from regserver.content import leasing
 from regserver.content.core import Core, Usage
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Action, Caller, Target
 from regserver.model.digest import Digest
-from regserver.storage.blobs.port import LocalFile
+from regserver.storage.blobs.port import LocalFile, StoreFailed
 from regserver.storage.catalog import blobs, leases, repositories
 from regserver.storage.sql.port import Transaction
 
@@ -35,12 +37,15 @@ class Blobs:
     async def open(self, target: Target, digest: Digest) -> LocalFile:
         """The blob, open: it can be read to its end even if it is collected meanwhile. The receiver closes ``fd``.
 
-        Raises RegistryError BLOB_UNKNOWN.
+        Raises RegistryError BLOB_UNKNOWN; StoreFailed where the file is not as long as it was when it was verified.
         """
         found = await blobs.linked(self._core.db, target, digest)
         file = await self._core.blobs.open(found.key, digest) if found else None
         if found is None or file is None:
             raise _unknown(digest)
+        if file.size != found.size:
+            os.close(file.fd)
+            raise StoreFailed(f"the file of {digest} has {file.size} bytes instead of {found.size}")
         return file
 
     async def mount(self, target: Target, caller: Caller, digest: Digest, source: Target | None) -> Usage | None:

@@ -76,3 +76,13 @@ async def test_a_file_that_shrinks_while_it_is_sent_ends_the_connection(registry
         shrink(root, 50_000_000)
         received = await wire.rest()
     assert 0 < len(received) < len(content)
+
+
+@pytest.mark.parametrize("size", [5000, 300_000])
+async def test_a_file_that_has_shrunk_on_disk_is_a_failure_and_no_short_answer(
+    registry: Registry, root: Path, size: int
+) -> None:
+    digest = await push_blob(registry, "a/b", make_content(size))
+    shrink(root, size - 1)
+    answer = await registry.send("GET", f"/v2/a/b/blobs/{digest}")
+    assert answer.refusal == (503, "UNAVAILABLE")

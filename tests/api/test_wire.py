@@ -286,6 +286,14 @@ async def test_expect_is_answered_100_after_access_was_granted(guarded: Registry
         assert (await wire.answer()).status == 200
 
 
+async def test_what_is_refused_after_100_is_answered_all_the_same(registry: Registry) -> None:
+    async with connected(registry) as wire:
+        await wire.send(head("POST", f"{UPLOADS}?digest={digest_of(b'other')}", EXPECT, length(5)))
+        assert (await wire.answer()).status == 100
+        await wire.send("hello")
+        assert (await wire.answer()).json["errors"][0]["code"] == "DIGEST_INVALID"
+
+
 async def test_expect_is_refused_without_100_and_the_connection_ends(guarded: Registry) -> None:
     await guarded.make_robot("a")
     async with connected(guarded) as wire:
