@@ -32,7 +32,7 @@ T = TypeVar("T")
 Key = tuple[str, Digest]  # (repository, manifest)
 
 # Few of everything, so that steps meet: most faults need a push, a deletion and a collection of the same thing.
-REPOSITORIES = ("my/api", "other/api")
+REPOSITORIES = ("my/api", "my/web", "other/api")
 TAGS = ("v1",)
 LAYERS = (b"one layer", b"another layer")
 IMAGES = (image(LAYERS[0]), image(*LAYERS))
