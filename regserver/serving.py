@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 HANDSHAKE_SECONDS = 10.0
 CUT_SECONDS = 2.0  # what a request gets that the drain did not wait for: its cancellation
+SENT_SECONDS = 0.02  # between two looks at what is still to be sent
 BACKLOG = 1024
 
 
@@ -48,12 +49,22 @@ class Listener:
 
         The drain is ours: the framework's shutdown stops reading first, so an upload under way could never end.
         """
-        lifecycle = self._runner.app[LIFECYCLE]
-        lifecycle.draining = True
+        self._runner.app[LIFECYCLE].draining = True
         self._server.close()
-        drained = await lifecycle.drain(drain_seconds)
-        await self._runner.cleanup()
-        return drained
+        try:
+            async with asyncio.timeout(drain_seconds):
+                await self._runner.app[LIFECYCLE].drain()
+                await self._sent()
+        except TimeoutError:
+            return False
+        finally:
+            await self._runner.cleanup()
+        return True
+
+    async def _sent(self) -> None:
+        """Until the answers that were written have left: the loop that sends them to slow clients is about to end."""
+        while any(_unsent(connection) for connection in _manager(self._runner).connections):  # noqa: ASYNC110
+            await asyncio.sleep(SENT_SECONDS)
 
 
 async def listen(app: web.Application, settings: Settings, context: ssl.SSLContext | None) -> Listener:
@@ -80,10 +91,18 @@ def make_runner(app: web.Application) -> web.AppRunner:
     return web.AppRunner(app, shutdown_timeout=CUT_SECONDS, **SERVER_KWARGS)
 
 
-def _connections(runner: web.AppRunner) -> Callable[[], Connection]:
-    manager = runner.server
-    if manager is None:
+def _manager(runner: web.AppRunner) -> web.Server:
+    if runner.server is None:
         raise RuntimeError("the runner is not set up")
+    return runner.server
+
+
+def _unsent(connection: web.RequestHandler) -> int:
+    return connection.transport.get_write_buffer_size() if connection.transport is not None else 0
+
+
+def _connections(runner: web.AppRunner) -> Callable[[], Connection]:
+    manager = _manager(runner)
     loop = asyncio.get_running_loop()
     options = {name: value for name, value in SERVER_KWARGS.items() if name != "handler_cancellation"}  # the manager's
     return lambda: Connection(manager, loop=loop, **options)

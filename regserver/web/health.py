@@ -27,17 +27,12 @@ class Lifecycle:
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     check: asyncio.Task[list[str]] | None = None
 
-    async def drain(self, seconds: float) -> bool:
-        """Not ready from now on; waits until no request runs, at most so long. Says whether it came to that."""
+    async def drain(self) -> None:
+        """Not ready from now on; returns when no request runs."""
         self.draining = True
         if self.running:
             self.idle.clear()
-            try:
-                async with asyncio.timeout(seconds):
-                    await self.idle.wait()
-            except TimeoutError:
-                return False
-        return True
+            await self.idle.wait()
 
 
 LIFECYCLE = web.AppKey("lifecycle", Lifecycle)

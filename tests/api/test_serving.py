@@ -36,6 +36,7 @@ from support.registry import (
 
 BLOB = b"x" * 100_000
 DIGEST = "sha256:" + hashlib.sha256(BLOB).hexdigest()
+INDEX = "application/vnd.oci.image.index.v1+json"
 UPLOADS = "/v2/my-images/api/blobs/uploads/"
 
 
@@ -334,6 +335,28 @@ async def test_what_is_no_request_gets_the_documented_error_and_is_quoted_nowher
     assert "secret" not in caplog.text
     writer.close()
     assert await listener.close(1)
+
+
+def test_an_answer_that_a_slow_client_has_not_read_is_sent_to_its_end(tmp_path: Path) -> None:
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [], "x": "x" * 7_000_000}).encode()
+    url = "/v2/my-images/api/manifests/v1"
+    with served_process(tmp_path / "data", "--dev") as server, socket.socket() as slow:
+        with Client(server) as client:
+            client.connection.request("PUT", url, manifest, {"Content-Type": INDEX})
+            assert client.connection.getresponse().status == 201
+        slow.settimeout(PATIENCE_SECONDS)
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(server.address)
+        slow.sendall(f"GET {url} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        received = slow.recv(1000)
+        server.send(signal.SIGTERM)
+        server.wait_until_it_refuses()
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.process.wait(2.5 * serving.CUT_SECONDS)  # longer than the framework's own shutdown would wait
+        while part := slow.recv(2**20):
+            received += part
+        assert received.partition(b"\r\n\r\n")[2] == manifest
+        assert server.wait() == 0
 
 
 async def test_a_connection_that_does_not_finish_its_head_in_time_is_closed(
