@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from regserver import __version__
 from regserver.config import ROOT, SETTINGS, ConfigError, Setting, Settings, load
 
-USAGE = 2  # the exit code of a command that cannot be carried out as written
+FAILED, USAGE = 1, 2  # exit codes: it could not be done; it cannot be done as it is written
 
 SERVE_EXAMPLES = """examples:
   regserver serve --dev --root ./regserver-data
@@ -59,9 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _fail(line: str) -> int:
+def _fail(line: str, code: int = USAGE) -> int:
     sys.stderr.write(f"regserver: {line}\n")
-    return USAGE
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,18 +128,24 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _migrate(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    from regserver.app import upgrade
+    from regserver.app import CANNOT_START, upgrade
 
-    for name in asyncio.run(upgrade(settings)):
-        sys.stdout.write(f"applied {name}\n")
+    try:
+        applied = asyncio.run(upgrade(settings))
+    except CANNOT_START as error:
+        return _fail(str(error), FAILED)
+    sys.stdout.writelines(f"applied {name}\n" for name in applied)
     return 0
 
 
 def _rotate_keys(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    from regserver.app import rotate_keys
+    from regserver.app import CANNOT_START, rotate_keys
 
-    rotation = asyncio.run(rotate_keys(settings))
+    try:
+        rotation = asyncio.run(rotate_keys(settings))
+    except CANNOT_START as error:
+        return _fail(str(error), FAILED)
     sys.stdout.write(f"{rotation.active} signs from now on; a running server takes it up by itself\n")
     for key, usernames in rotation.held:
         sys.stdout.write(f"{key} stays: the passwords of {', '.join(usernames)} need it until they are rotated\n")

@@ -154,7 +154,9 @@ async def upgrade(settings: Settings) -> list[str]:
 
 
 async def rotate_keys(settings: Settings) -> keys.Rotation:
-    """`regserver keys rotate`; safe while a server runs on the same folder."""
+    """`regserver keys rotate`; safe while a server runs on the same folder. Raises ConfigError where there is none."""
+    if not (settings.root / DATABASE).exists():
+        raise ConfigError(f"{settings.root}: there is no registry in this folder")
     async with contextlib.AsyncExitStack() as opened:
         database = await _open_database(settings, opened)
         await migrate(database)

@@ -1,12 +1,14 @@
 """How the process starts, listens and ends. What a signal does is seen from outside."""
 
 import asyncio
+import contextlib
 import hashlib
 import http.client
 import json
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import warnings
@@ -21,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from regserver import serving
-from regserver.app import create_app
+from regserver.app import DATABASE, create_app
 from regserver.web import connection
 from support.registry import (
     ADMIN_TOKEN,
@@ -255,6 +257,24 @@ def test_migrate_says_what_it_applied_and_then_nothing(tmp_path: Path) -> None:
     said = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
     assert said[0].startswith("applied 0001_initial\n")
     assert said[1] == ""
+
+
+@pytest.mark.parametrize("command", [["serve"], ["migrate"], ["keys", "rotate"]])
+def test_a_database_of_a_newer_version_is_refused_in_one_line(tmp_path: Path, command: list[str]) -> None:
+    program = serve_command(tmp_path)[:3]
+    subprocess.run([*program, "migrate", "--root", str(tmp_path)], check=True, capture_output=True)
+    with contextlib.closing(sqlite3.connect(tmp_path / DATABASE, isolation_level=None)) as database:
+        database.execute("INSERT INTO schema_migrations VALUES (999, 'later', '', 0)")
+    ended = subprocess.run([*program, *command, "--root", str(tmp_path)], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert "999_later" in ended.stderr
+
+
+def test_keys_rotate_makes_no_registry_where_there_is_none(tmp_path: Path) -> None:
+    command = [*serve_command(tmp_path)[:3], "keys", "rotate", "--root", str(tmp_path / "typo")]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert not (tmp_path / "typo").exists()
 
 
 def test_keys_rotate_makes_another_key_sign_while_a_server_runs(tmp_path: Path) -> None:
