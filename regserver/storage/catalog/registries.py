@@ -94,12 +94,14 @@ async def by_id(reader: Reader, registry_id: str) -> RegistryRow | None:
     return _row(rows[0]) if rows else None
 
 
+_IMAGE_COUNT = """(
+    SELECT count(*) FROM repositories AS p WHERE p.registry_id = <registry>.id
+    AND EXISTS (SELECT 1 FROM tags AS t WHERE t.repository_id = p.id)
+)"""
 _FIGURES = """
-SELECT id, name, status, status_message, public, quota_bytes, used_bytes, created_at, updated_at,
-       (SELECT count(*) FROM repositories AS p WHERE p.registry_id = r.id
-        AND EXISTS (SELECT 1 FROM tags AS t WHERE t.repository_id = p.id))
-FROM registries AS r WHERE id = $1 AND status <> 'deleting'
-"""
+SELECT id, name, status, status_message, public, quota_bytes, used_bytes, created_at, updated_at, <count>
+FROM registries WHERE id = $1 AND status <> 'deleting'
+""".replace("<count>", _IMAGE_COUNT.replace("<registry>", "registries"))
 
 
 async def figures(reader: Reader, registry_id: str) -> RegistryFigures | None:
@@ -108,31 +110,37 @@ async def figures(reader: Reader, registry_id: str) -> RegistryFigures | None:
 
 
 # One statement, so that total and page come from one state; a page past the end is one row of NULLs beside the total.
+# Images are counted for the page alone, unless it is they that order it.
 _PAGE = """
 WITH matching AS (
-    SELECT id, name, status, status_message, public, quota_bytes, used_bytes, created_at, updated_at,
-           (SELECT count(*) FROM repositories AS p WHERE p.registry_id = r.id
-            AND EXISTS (SELECT 1 FROM tags AS t WHERE t.repository_id = p.id)) AS image_count
-    FROM registries AS r
-    WHERE status <> 'deleting' AND name = COALESCE($1, name) AND name LIKE $2 ESCAPE '!'
+    SELECT id, name, status, status_message, public, quota_bytes, used_bytes, created_at, updated_at
+    FROM registries WHERE status <> 'deleting' AND name = COALESCE($1, name) AND name LIKE $2 ESCAPE '!'
 ), page AS (
     SELECT * FROM matching ORDER BY <order> LIMIT $3 OFFSET $4
 )
 SELECT total.n, page.id, page.name, status, status_message, public, quota_bytes, used_bytes, created_at, updated_at,
-       image_count
-FROM (SELECT count(*) AS n FROM matching) AS total LEFT JOIN page ON 1 = 1 ORDER BY <order>
+       <count>
+FROM (SELECT count(*) AS n FROM matching) AS total LEFT JOIN page ON 1 = 1 ORDER BY <final>
 """
 _ORDERS = {
-    RegistrySort.CREATED_AT: "created_at, id",
-    RegistrySort.CREATED_AT_DESC: "created_at DESC, id DESC",
-    RegistrySort.NAME: "name, id",
-    RegistrySort.NAME_DESC: "name DESC, id DESC",
-    RegistrySort.STORAGE_BYTES: "used_bytes, id",
-    RegistrySort.STORAGE_BYTES_DESC: "used_bytes DESC, id DESC",
-    RegistrySort.IMAGE_COUNT: "image_count, id",
-    RegistrySort.IMAGE_COUNT_DESC: "image_count DESC, id DESC",
+    RegistrySort.CREATED_AT: "<registry>.created_at, <registry>.id",
+    RegistrySort.CREATED_AT_DESC: "<registry>.created_at DESC, <registry>.id DESC",
+    RegistrySort.NAME: "<registry>.name, <registry>.id",
+    RegistrySort.NAME_DESC: "<registry>.name DESC, <registry>.id DESC",
+    RegistrySort.STORAGE_BYTES: "<registry>.used_bytes, <registry>.id",
+    RegistrySort.STORAGE_BYTES_DESC: "<registry>.used_bytes DESC, <registry>.id DESC",
+    RegistrySort.IMAGE_COUNT: f"{_IMAGE_COUNT}, <registry>.id",
+    RegistrySort.IMAGE_COUNT_DESC: f"{_IMAGE_COUNT} DESC, <registry>.id DESC",
 }
-_PAGES = {sort: _PAGE.replace("<order>", order) for sort, order in _ORDERS.items()}
+
+
+def _page_statement(order: str) -> str:
+    inner, final = order.replace("<registry>", "matching"), order.replace("<registry>", "page")
+    count = _IMAGE_COUNT.replace("<registry>", "page")
+    return _PAGE.replace("<order>", inner).replace("<final>", final).replace("<count>", count)
+
+
+_PAGES = {sort: _page_statement(order) for sort, order in _ORDERS.items()}
 
 
 async def page(
