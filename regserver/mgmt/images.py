@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from regserver.content.images import Images
+from regserver.content.tag_detail import TagDetail, TagDetails
 from regserver.errors import ErrorCode, RegistryError
 from regserver.mgmt import answers, paths
 from regserver.mgmt.conditions import if_match
@@ -36,6 +37,13 @@ async def list_tags(request: web.Request, call: Call) -> web.Response:
     target = await paths.image(request, call, after=1)
     rows, total = await Images(call.services.core).tags(target, chosen, sort, paging.per_page, paging.offset)
     return answers.listed(request, [_tag(row) for row in rows], total, paging)
+
+
+async def get_tag(request: web.Request, call: Call) -> web.Response:
+    """One tag with its platforms and what refers to it. The ETag is the digest, as ``If-Match`` of DELETE takes it."""
+    target, tag = await paths.image(request, call, after=2), paths.tag(request)
+    detail = await TagDetails(call.services.core).get(target, tag)
+    return answers.single(_detail(detail), headers={hdrs.ETAG: f'"{detail.row.digest}"'})
 
 
 async def delete_tag(request: web.Request, call: Call) -> web.Response:
@@ -70,4 +78,26 @@ def _tag(row: TagRow) -> dict[str, Any]:
         "digest": row.digest,
         "size_bytes": row.size_bytes,
         "pushed_at": rfc3339(row.pushed_at),
+    }
+
+
+def _detail(detail: TagDetail) -> dict[str, Any]:
+    return {
+        **_tag(detail.row),
+        "media_type": detail.row.media_type,
+        "artifact_type": detail.row.artifact_type,
+        "platforms": detail.platforms,
+        "referrers": [_referrer(descriptor) for descriptor in detail.referrers],
+    }
+
+
+def _referrer(descriptor: dict[str, Any]) -> dict[str, Any]:
+    """What a client listed under the fallback tag is no more than a descriptor: the other fields may be anything."""
+    kind, annotations = descriptor.get("artifactType"), descriptor.get("annotations")
+    return {
+        "digest": descriptor["digest"],
+        "media_type": descriptor.get("mediaType"),
+        "artifact_type": kind if isinstance(kind, str) else None,
+        "size_bytes": descriptor["size"],
+        "annotations": annotations if isinstance(annotations, dict) else {},
     }

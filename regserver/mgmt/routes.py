@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from regserver.mgmt.credentials import get_credentials, rotate_credentials
 from regserver.mgmt.gc import get_job, list_jobs, start_job
-from regserver.mgmt.images import delete_image, delete_tag, list_images, list_tags
+from regserver.mgmt.images import delete_image, delete_tag, get_tag, list_images, list_tags
 from regserver.mgmt.registries import (
     create_registry,
     delete_registry,
@@ -29,6 +29,7 @@ ROUTES = (
     Route("POST", _ONE + "/rotate-credentials", Access.API_SECRET, rotate_credentials),
     Route("GET", _ONE + "/images", Access.API_READ, list_images),
     Route("GET", _IMAGE + "/tags", Access.API_READ, list_tags),
+    Route("GET", _IMAGE + "/tags/{tag}", Access.API_READ, get_tag),
     Route("DELETE", _IMAGE + "/tags/{tag}", Access.API_WRITE, delete_tag),
     Route("DELETE", _IMAGE, Access.API_WRITE, delete_image),
     Route("POST", _ONE + "/gc", Access.API_WRITE, start_job),
