@@ -117,6 +117,18 @@ def served_process(root: Path, *flags: str, environment: Mapping[str, str] | Non
         process.wait()
 
 
+def fail_to_serve(root: Path, *flags: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """The exit code and stderr of a server that should not start."""
+    ended = subprocess.run(
+        serve_command(root, *flags),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        env=clean_environment(environment),
+    )
+    return ended.returncode, ended.stderr
+
+
 def serve_command(root: Path, *flags: str) -> list[str]:
     return [sys.executable, "-m", "regserver", "serve", "--root", str(root), "--listen", "127.0.0.1:0", *flags]
 
