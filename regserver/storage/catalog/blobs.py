@@ -103,7 +103,7 @@ UNLINK = "DELETE FROM repository_blobs WHERE repository_id = $1 AND digest = $2"
 
 
 async def unlink(tx: Transaction, repository_id: int, registry_id: str, digest: str) -> None:
-    """Ends the link, and gives the bytes back with the registry's last one. The caller has proven that nothing holds it."""
+    """Ends the link; the registry's last one gives the bytes back. The caller has proven that nothing holds it."""
     held = await size_here(tx, repository_id, digest)
     if await tx.execute(UNLINK, repository_id, digest) == 0 or held is None:
         return
