@@ -7,7 +7,6 @@ ends in between leaves the mark that the next one goes on from.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import Protocol
 
@@ -43,16 +42,19 @@ class Purge:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Purges what earlier processes left, then whenever woken, and again after a failure, until ``stop``."""
-        stopping = asyncio.create_task(stop.wait())
+        while not stop.is_set():
+            self._wanted.clear()
+            await self._try_once()
+            await self._rest(stop)
+
+    async def _rest(self, stop: asyncio.Event) -> None:
+        waits = [asyncio.create_task(event.wait()) for event in (stop, self._wanted)]
         try:
-            while not stop.is_set():
-                self._wanted.clear()
-                await self._try_once()
-                waking = asyncio.create_task(self._wanted.wait())
-                await asyncio.wait({waking, stopping}, timeout=RETRY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                await _end(waking)
+            await asyncio.wait(waits, timeout=RETRY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await _end(stopping)
+            for waiting in waits:
+                waiting.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
 
     async def _try_once(self) -> None:
         try:
@@ -97,9 +99,3 @@ class Purge:
             await purge.forget_registry(tx, registry_id)
 
         await self._core.db.write(body)
-
-
-async def _end(task: asyncio.Task[object]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

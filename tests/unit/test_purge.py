@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from regserver.content import purge as purging
+from regserver.content.collector import Collector
 from regserver.content.purge import Purge
 from regserver.model.digest import Algorithm
 from regserver.storage.blobs.port import StoreFailed
@@ -115,24 +116,30 @@ class Ending:
         raise DatabaseFailed("the process has ended here")
 
 
-@pytest.mark.parametrize("committed", [False, True])
-async def test_a_purge_goes_on_wherever_the_process_before_it_ended(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, committed: bool
-) -> None:
-    monkeypatch.setattr(purging, "BATCH", 1)
-    await fill(store)
-    await leave(store)
-    ends, done = 0, False
-    while not done and ends < 2000:  # the next process lives for 0, 1, 2, 3, 0, … writes
-        core = replace(store.core, db=Ending(store.core.db, ends % 4, committed=committed))  # type: ignore[arg-type]
+async def ends_at(folder: Path, writes: int, *, committed: bool) -> tuple[bool, dict[str, int]]:
+    """A purge whose process ends at that write, and another process after it. Did it end so, and what remains?"""
+    folder.mkdir()
+    async with opened_store(folder, allow_sparse=True) as store:
+        await fill(store)
+        await leave(store)
+        core = replace(store.core, db=Ending(store.core.db, writes, committed=committed))  # type: ignore[arg-type]
+        ended = False
         try:
-            await Purge(core, type(store.collector)(core)).run_once()
-            done = True
+            await Purge(core, Collector(core)).run_once()
         except DatabaseFailed:
-            ends += 1
-    assert done
-    assert ends > 10
-    assert await remains(store) == await alone(tmp_path / "alone")
+            ended = True
+        await Purge(store.core, store.collector).run_once()
+        return ended, await remains(store)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+async def test_a_purge_goes_on_wherever_the_process_before_it_ended(tmp_path: Path, committed: bool) -> None:
+    expected, writes, ended = await alone(tmp_path / "alone"), 0, True
+    while ended and writes < 100:
+        ended, remaining = await ends_at(tmp_path / str(writes), writes, committed=committed)
+        assert remaining == expected, f"after {writes} writes"
+        writes += 1
+    assert (ended, writes > 10) == (False, True)
 
 
 async def test_no_transaction_of_a_purge_takes_more_than_its_batch(
