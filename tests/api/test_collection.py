@@ -1,5 +1,6 @@
 """Garbage collection over /v1: triggered, watched, listed, resumed."""
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from regserver.model.ids import new_id
 from regserver.storage.catalog import jobs
 from regserver.storage.sql.port import Transaction
-from support.managing import call, collect, ended, faults, make_registry, refusal, services_of
+from support.managing import PATIENCE_SECONDS, call, collect, ended, faults, make_registry, refusal, services_of
 from support.pushing import Registry, push_blob, push_image
 from support.registry import ADMIN, served_app
 
@@ -122,6 +123,7 @@ async def test_the_space_of_a_deleted_registry_comes_back_by_itself(guarded: Reg
     assert stored_bytes(root) > 0
     await call(guarded, "DELETE", f"/registries/{identity}", query={"force": "true"})
     database = services_of(guarded).core.db
-    while await database.fetch("SELECT id FROM registries WHERE status = 'deleting'"):
-        assert (await call(guarded, "GET", f"/registries/{kept}")).status == 200
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await database.fetch("SELECT id FROM registries WHERE status = 'deleting'"):
+            assert (await call(guarded, "GET", f"/registries/{kept}")).status == 200
     assert stored_bytes(root) == 0

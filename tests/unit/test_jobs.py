@@ -16,6 +16,7 @@ from regserver.storage.blobs.port import StoreFailed
 from regserver.storage.catalog import registries
 from regserver.storage.catalog.jobs import JobRow, JobStatus
 from regserver.storage.sql.port import DatabaseFailed, Transaction
+from support.registry import PATIENCE_SECONDS
 from support.store import Store, opened_store
 
 REGISTRY = "reg_my"
@@ -51,8 +52,9 @@ def make_jobs(core: Core, collector: FakeCollector) -> Jobs:
 
 
 async def ended(jobs: Jobs, job: JobRow) -> JobRow:
-    while (row := await jobs.get(job.registry_id, job.id)).status is JobStatus.RUNNING:  # noqa: ASYNC110
-        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (row := await jobs.get(job.registry_id, job.id)).status is JobStatus.RUNNING:  # noqa: ASYNC110
+            await asyncio.sleep(0)
     return row
 
 

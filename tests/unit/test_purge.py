@@ -16,7 +16,7 @@ from regserver.storage.blobs.port import StoreFailed
 from regserver.storage.catalog import registries
 from regserver.storage.sql.port import DatabaseFailed, Transaction
 from support.memory_blobs import MemoryBlobStore
-from support.registry import until
+from support.registry import PATIENCE_SECONDS, until
 from support.store import Store, image, index, opened_store, pusher, target
 
 MINE, OTHER = target("my/api"), target("other/api")
@@ -65,8 +65,9 @@ async def remains(store: Store) -> dict[str, int]:
 
 
 async def purged(store: Store) -> None:
-    while (await remains(store))["registries"] > 1:  # noqa: ASYNC110
-        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await remains(store))["registries"] > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 async def alone(folder: Path) -> dict[str, int]:
@@ -205,7 +206,8 @@ async def test_a_sync_that_failed_in_a_purge_ends_readiness(store: Store) -> Non
     blobs.failures["remove"] = StoreFailed("fsync", fatal=True)
     stop = asyncio.Event()
     running = asyncio.create_task(Purge(store.core, store.collector).run(stop))
-    await until(lambda: store.core.health.failure is not None)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await until(lambda: store.core.health.failure is not None)
     stop.set()
     await running
     assert (await remains(store))["registries"] == 2
