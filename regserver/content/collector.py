@@ -84,9 +84,9 @@ class Collector:
         """Blobs with no link and no lease in any registry: row out, key into the trash, in one transaction (L5)."""
         tell, after, count = progress or _silent, "", 0
         while True:
-            floors = await self._floors(self._core.db, patient=False)
+            limits = await floors(self._core, self._core.db, patient=False)
 
-            async def look(reader: Reader, after: str = after, floor: int = floors.lease) -> list[str]:
+            async def look(reader: Reader, after: str = after, floor: int = limits.lease) -> list[str]:
                 return await garbage.loose_blobs(reader, after, floor, BATCH)
 
             batch = await self._core.db.read(look)
@@ -94,7 +94,7 @@ class Collector:
                 return count
 
             async def body(tx: Transaction, batch: list[str] = batch) -> int:
-                floor = (await self._floors(tx, patient=False)).lease
+                floor = (await floors(self._core, tx, patient=False)).lease
                 return sum([await garbage.condemn(tx, digest, floor, job_id) for digest in batch])
 
             count += await self._core.db.write(body)
@@ -151,8 +151,8 @@ class Collector:
                 return count
 
             async def body(tx: Transaction, batch: list[tuple[int, str]] = batch) -> int:
-                floors = await self._floors(tx, patient=patient)
-                return sum([await drop_manifest(tx, registry_id, *candidate, floors) for candidate in batch])
+                limits = await floors(self._core, tx, patient=patient)
+                return sum([await drop_manifest(tx, registry_id, *candidate, limits) for candidate in batch])
 
             count += await self._core.db.write(body)
             after, seen = batch[-1], seen + len(batch)
@@ -170,7 +170,7 @@ class Collector:
         while more:
 
             async def body(tx: Transaction, after: str = after) -> list[str]:
-                floor = (await self._floors(tx, patient=False)).lease
+                floor = (await floors(self._core, tx, patient=False)).lease
                 unused = await garbage.unused_links(tx, repository_id, after, floor, BATCH)
                 for digest in unused:
                     await blobs.unlink(tx, repository_id, registry_id, digest)
@@ -183,17 +183,9 @@ class Collector:
 
     async def _expire_leases(self) -> None:
         async def body(tx: Transaction) -> None:
-            await leases.expire(tx, (await self._floors(tx, patient=False)).lease)
+            await leases.expire(tx, (await floors(self._core, tx, patient=False)).lease)
 
         await self._core.db.write(body)
-
-    async def _floors(self, reader: Reader, *, patient: bool) -> garbage.Floors:
-        epoch, settings = await clock.epoch(reader), self._core.settings
-        return garbage.Floors(
-            lease=self._core.lease_floor(epoch),
-            untagged=epoch - self._core.epochs(settings.untagged_seconds),
-            undo=epoch - self._core.epochs(settings.undo_seconds) if patient else epoch + 1,
-        )
 
     async def _held(self, registry_id: str) -> list[Held]:
         epoch = await clock.epoch(self._core.db)
@@ -202,8 +194,18 @@ class Collector:
         return [Held(image, digest, (taken - floor + 1) * each) for image, digest, taken in rows]
 
 
+async def floors(core: Core, reader: Reader, *, patient: bool) -> garbage.Floors:
+    """The oldest epochs that hold something now; a collection that a person asks for waits out no undo window."""
+    epoch, settings = await clock.epoch(reader), core.settings
+    return garbage.Floors(
+        lease=core.lease_floor(epoch),
+        untagged=epoch - core.epochs(settings.untagged_seconds),
+        undo=epoch - core.epochs(settings.undo_seconds) if patient else epoch + 1,
+    )
+
+
 async def drop_manifest(
-    tx: Transaction, registry_id: str, repository_id: int, digest: str, floors: garbage.Floors
+    tx: Transaction, registry_id: str, repository_id: int, digest: str, limits: garbage.Floors
 ) -> int:
     """Takes a dead manifest together with everything above it; returns how many went.
 
@@ -215,7 +217,7 @@ async def drop_manifest(
     closure, waiting = {digest}, [digest]
     while waiting:
         member = waiting.pop()
-        if await garbage.is_rooted(tx, repository_id, member, floors):
+        if await garbage.is_rooted(tx, repository_id, member, limits):
             return 0
         new = set(await garbage.keepers(tx, repository_id, member)) - closure
         closure |= new

@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 from regserver.content.collector import Collector, Progress, Report
 from regserver.content.core import Core
+from regserver.content.explain import Explain
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.ids import new_id
 from regserver.model.times import now_ms
@@ -31,6 +32,7 @@ class Jobs:
     def __init__(self, core: Core, collector: Collector) -> None:
         self._core = core
         self._collector = collector
+        self._explain = Explain(core)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, registry_id: str) -> JobRow:
@@ -38,17 +40,30 @@ class Jobs:
         job_id = new_id("gc")
 
         async def body(tx: Transaction) -> JobRow:
-            registry = await registries.by_id(tx, registry_id)
-            if registry is None:
-                raise RegistryError(ErrorCode.NOT_FOUND)
-            if registry.status is not Status.ACTIVE:
-                raise RegistryError(ErrorCode.NOT_READY)
+            await _ready(tx, registry_id)
             return await jobs.insert_or_running(tx, job_id, registry_id, now_ms())
 
         job = await self._core.db.write(body)
         if job.id == job_id:
             self._run(job)
         return job
+
+    async def dry_run(self, registry_id: str) -> JobRow:
+        """What a collection would take now, noted as a job that has ended; it changes nothing and waits for nothing.
+
+        Raises RegistryError NOT_FOUND, NOT_READY.
+        """
+        job_id, started = new_id("gc"), now_ms()
+        forecast = await self._explain.forecast(registry_id)
+        counts = (forecast.bytes_freed, len(forecast.blobs), len(forecast.manifests))
+        report = {"dry_run": True, "items": [asdict(item) for item in (*forecast.manifests, *forecast.blobs)]}
+
+        async def body(tx: Transaction) -> JobRow:
+            await _ready(tx, registry_id)
+            text = json.dumps(report)
+            return await jobs.insert_forecast(tx, job_id, registry_id, counts, text, (started, now_ms()))
+
+        return await self._core.db.write(body)
 
     async def get(self, registry_id: str, job_id: str) -> JobRow:
         """Raises RegistryError NOT_FOUND, also for another registry's job."""
@@ -125,6 +140,14 @@ class _Noted:
             await jobs.advance(tx, self._job_id, progress.phase, progress.done, progress.total)
 
         await self._core.db.write(body)
+
+
+async def _ready(tx: Transaction, registry_id: str) -> None:
+    registry = await registries.by_id(tx, registry_id)
+    if registry is None:
+        raise RegistryError(ErrorCode.NOT_FOUND)
+    if registry.status is not Status.ACTIVE:
+        raise RegistryError(ErrorCode.NOT_READY)
 
 
 def _reason(error: Exception) -> str:

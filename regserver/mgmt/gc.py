@@ -7,20 +7,24 @@ from typing import Any
 
 from aiohttp import web
 
+from regserver.content.explain import Explain
 from regserver.mgmt import answers, body, paths
-from regserver.mgmt.declared import Record
+from regserver.mgmt.declared import Flag, Record
 from regserver.mgmt.query import Query
-from regserver.model.times import rfc3339
+from regserver.model.times import now_ms, rfc3339
 from regserver.storage.catalog.jobs import JobRow
 from regserver.web.context import Call
 
-_START = Record({})
+_START = Record({"dry_run": Flag()})
 
 
 async def start_job(request: web.Request, call: Call) -> web.Response:
-    """200 with a running job: a new one, or the one that this registry has already."""
+    """200 with a running job: a new one, or the one that this registry has already. A dry run has ended when it is
+    answered, and its counts say what would go."""
     registry_id = paths.registry_id(request)
-    await body.optional(request, call, _START)
+    values = await body.optional(request, call, _START)
+    if values.get("dry_run"):
+        return answers.single(_job(await call.services.jobs.dry_run(registry_id)))
     job = await call.services.jobs.start(registry_id)
     return answers.single({"job_id": job.id, "status": job.status, "started_at": rfc3339(job.started_at)})
 
@@ -40,6 +44,40 @@ async def list_jobs(request: web.Request, call: Call) -> web.Response:
     return answers.listed(request, [_job(row) for row in rows], total, paging)
 
 
+async def get_report(request: web.Request, call: Call) -> web.Response:
+    """What a dry run found, one thing a row: manifests before blobs. Empty for a collection that was done."""
+    query = Query(request)
+    paging = query.paging()
+    query.finish()
+    registry = await call.services.registries.get(paths.registry_id(request))
+    job = await call.services.jobs.get(registry.id, paths.job_id(request))
+    items = (json.loads(job.report) if job.report else {}).get("items", [])
+    rows = [_item(item) for item in items[paging.offset : paging.offset + paging.per_page]]
+    return answers.listed(request, rows, len(items), paging)
+
+
+async def explain(request: web.Request, call: Call) -> web.Response:
+    """Why a digest is kept: the shortest path from a tag, or the lease or window, and until when."""
+    registry = await call.services.registries.get(paths.registry_id(request))
+    answer = await Explain(call.services.core).why(registry.id, paths.digest(request))
+    ends = None if answer.seconds is None else rfc3339(now_ms() + answer.seconds * 1000)
+    return answers.single(
+        {
+            "digest": answer.digest,
+            "kind": answer.kind,
+            "kept": answer.kept,
+            "reason": answer.reason,
+            "image": answer.image,
+            "path": list(answer.path),
+            "until": ends,
+        }
+    )
+
+
+def _item(item: dict[str, Any]) -> dict[str, Any]:
+    return {**{name: item[name] for name in ("kind", "image", "digest", "reason")}, "size_bytes": item["size"]}
+
+
 def _job(row: JobRow) -> dict[str, Any]:
     return {
         "job_id": row.id,
@@ -49,8 +87,14 @@ def _job(row: JobRow) -> dict[str, Any]:
         "bytes_freed": row.bytes_freed,
         "blobs_deleted": row.blobs_deleted,
         "manifests_deleted": row.manifests_deleted,
-        **(json.loads(row.report) if row.report else {}),
+        **_report(row),
         **({"error": row.error} if row.error else {}),
         "started_at": rfc3339(row.started_at),
         **({"completed_at": rfc3339(row.completed_at)} if row.completed_at else {}),
     }
+
+
+def _report(row: JobRow) -> dict[str, Any]:
+    """What still holds something, or that it was a dry run; what that one found has pages of its own."""
+    report = json.loads(row.report) if row.report else {}
+    return {name: value for name, value in report.items() if name != "items"}

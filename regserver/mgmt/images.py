@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
+from regserver.content.explain import Explain
 from regserver.content.images import Images
 from regserver.content.tag_detail import TagDetail, TagDetails
 from regserver.errors import ErrorCode, RegistryError
@@ -29,6 +30,17 @@ async def list_images(request: web.Request, call: Call) -> web.Response:
     return answers.listed(request, [_image(row) for row in rows], total, paging)
 
 
+async def get_image(request: web.Request, call: Call) -> web.Response:
+    """One image, and what deleting it and collecting would give back to the disk."""
+    target = await paths.image(request, call, after=0)
+    images = Images(call.services.core)
+    rows, _ = await images.page(target.registry_id, NameFilter(name=target.name.image), ImageSort.NAME, 1, 0)
+    if not rows:
+        raise RegistryError(ErrorCode.NOT_FOUND)
+    reclaimable = await Explain(call.services.core).reclaimable(target)
+    return answers.single({**_image(rows[0]), "reclaimable_bytes": reclaimable})
+
+
 async def list_tags(request: web.Request, call: Call) -> web.Response:
     query = Query(request)
     paging, sort = query.paging(), query.sort(TagSort, TagSort.NAME)
@@ -43,7 +55,10 @@ async def get_tag(request: web.Request, call: Call) -> web.Response:
     """One tag with its platforms and what refers to it. The ETag is the digest, as ``If-Match`` of DELETE takes it."""
     target, tag = await paths.image(request, call, after=2), paths.tag(request)
     detail = await TagDetails(call.services.core).get(target, tag)
-    return answers.single(_detail(detail), headers={hdrs.ETAG: f'"{detail.row.digest}"'})
+    reclaimable = await Explain(call.services.core).reclaimable(target, [str(tag)])
+    return answers.single(
+        {**_detail(detail), "reclaimable_bytes": reclaimable}, headers={hdrs.ETAG: f'"{detail.row.digest}"'}
+    )
 
 
 async def delete_tag(request: web.Request, call: Call) -> web.Response:

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Target
+from regserver.model.digest import Digest
 from regserver.model.ids import is_id
 from regserver.model.names import RepositoryName, Tag, is_image_name
 from regserver.web.context import Call
@@ -58,6 +59,14 @@ def image_name(segments: list[str]) -> str:
     if not is_image_name(name):
         raise RegistryError(ErrorCode.NOT_FOUND)
     return name
+
+
+def digest(request: web.Request) -> Digest:
+    """Raises RegistryError NOT_FOUND."""
+    try:
+        return Digest.parse(request.match_info["digest"])
+    except RegistryError:
+        raise RegistryError(ErrorCode.NOT_FOUND) from None
 
 
 def tag(request: web.Request) -> Tag:

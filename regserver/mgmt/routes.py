@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from regserver.mgmt.credentials import get_credentials, rotate_credentials
-from regserver.mgmt.gc import get_job, list_jobs, start_job
-from regserver.mgmt.images import delete_image, delete_tag, get_tag, list_images, list_tags
+from regserver.mgmt.gc import explain, get_job, get_report, list_jobs, start_job
+from regserver.mgmt.images import delete_image, delete_tag, get_image, get_tag, list_images, list_tags
 from regserver.mgmt.registries import (
     create_registry,
     delete_registry,
@@ -31,8 +31,11 @@ ROUTES = (
     Route("GET", _IMAGE + "/tags", Access.API_READ, list_tags),
     Route("GET", _IMAGE + "/tags/{tag}", Access.API_READ, get_tag),
     Route("DELETE", _IMAGE + "/tags/{tag}", Access.API_WRITE, delete_tag),
+    Route("GET", _IMAGE, Access.API_READ, get_image),
     Route("DELETE", _IMAGE, Access.API_WRITE, delete_image),
     Route("POST", _ONE + "/gc", Access.API_WRITE, start_job),
     Route("GET", _ONE + "/gc", Access.API_READ, list_jobs),
     Route("GET", _ONE + "/gc/{job_id}", Access.API_READ, get_job),
+    Route("GET", _ONE + "/gc/{job_id}/report", Access.API_READ, get_report),
+    Route("GET", _ONE + "/explain/{digest}", Access.API_READ, explain),
 )

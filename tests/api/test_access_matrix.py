@@ -51,6 +51,8 @@ PATHS: dict[str, str] = {
     "/v1/registries/{registry_id}/images/{image}/tags/{tag}": "/v1/registries/{id}/images/api/tags/v2",
     "/v1/registries/{registry_id}/gc": "/v1/registries/{id}/gc",
     "/v1/registries/{registry_id}/gc/{job_id}": "/v1/registries/{id}/gc/{job}",
+    "/v1/registries/{registry_id}/gc/{job_id}/report": "/v1/registries/{id}/gc/{job}/report",
+    "/v1/registries/{registry_id}/explain/{digest}": "/v1/registries/{id}/explain/{layer}",
 }
 BODILESS = {"GET", "HEAD", "OPTIONS", "DELETE"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -35,6 +35,7 @@ async def test_a_tag_is_shown_with_everything_that_is_known_of_it(guarded: Regis
     signature = await push_image(
         guarded, "my/api", subject=image.descriptor, artifactType="application/vnd.signature", annotations={"by": "me"}
     )
+    signed = [signature.document["config"], *signature.document["layers"]]  # goes with what it signs
     answer = await call(guarded, "GET", f"/registries/{identity}/images/api/tags/v1")
     assert (answer.status, answer.headers["ETag"]) == (200, f'"{image.digest}"')
     assert answer.json == {
@@ -55,6 +56,7 @@ async def test_a_tag_is_shown_with_everything_that_is_known_of_it(guarded: Regis
                     "annotations": {"by": "me"},
                 }
             ],
+            "reclaimable_bytes": len(config) + sum(blob["size"] for blob in signed),
         }
     }
 

@@ -99,6 +99,22 @@ async def page(reader: Reader, registry_id: str, limit: int, offset: int) -> tup
     return [_row(row[1:]) for row in rows if row[1] is not None], rows[0][0]
 
 
+_INSERT_FORECAST = """
+INSERT INTO gc_jobs (id, registry_id, status, phase, bytes_freed, blobs_deleted, manifests_deleted, report, started_at,
+                     completed_at)
+VALUES ($1, $2, 'completed', 'done', $3, $4, $5, $6, $7, $8)
+RETURNING id, registry_id, status, phase, done, total, bytes_freed, blobs_deleted, manifests_deleted, report, error,
+          started_at, completed_at
+"""
+
+
+async def insert_forecast(
+    tx: Transaction, job_id: str, registry_id: str, counts: tuple[int, int, int], report: str, times: tuple[int, int]
+) -> JobRow:
+    """A dry run, which has ended already: (bytes, blobs, manifests) that would go, and (begun, ended)."""
+    return _row((await tx.fetch(_INSERT_FORECAST, job_id, registry_id, *counts, report, *times))[0])
+
+
 _ADVANCE = "UPDATE gc_jobs SET phase = $2, done = $3, total = $4 WHERE id = $1 AND status = 'running'"
 
 
