@@ -1,21 +1,26 @@
 """Blobs over an encrypted connection, where the kernel cannot send them, and files that shrank."""
 
+import asyncio
 import datetime
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from regserver.app import create_app
-from support.pushing import Registry, make_content, push_blob
+from regserver.web import sending
+from support.pushing import Registry, make_content, push_blob, push_image
 from support.registry import ADMIN_TOKEN, Client, Server, make_settings
-from support.wire import connected, head
+from support.wire import Wire, connected, head
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
@@ -86,3 +91,32 @@ async def test_a_file_that_has_shrunk_on_disk_is_a_failure_and_no_short_answer(
     shrink(root, size - 1)
     answer = await registry.send("GET", f"/v2/a/b/blobs/{digest}")
     assert answer.refusal == (503, "UNAVAILABLE")
+
+
+async def test_no_file_overtakes_what_was_written_before_it(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = await push_image(registry, "a/b", "big", annotations={"note": "x" * 50_000})
+    content = make_content(100_000)
+    digest = await push_blob(registry, "a/b", content)
+    waiting: list[int] = []
+    hand_over = sending._hand_over
+
+    async def watched(request: web.Request, transport: asyncio.WriteTransport, *rest: Any) -> None:
+        waiting.append(transport.get_write_buffer_size())
+        await hand_over(request, transport, *rest)
+
+    monkeypatch.setattr(sending, "_hand_over", watched)
+    pair = head("GET", "/v2/a/b/manifests/big") + head("GET", f"/v2/a/b/blobs/{digest}")
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", registry.client.port or 0))
+        reader, writer = await asyncio.open_connection(sock=slow, limit=2**14)
+        wire = Wire(reader, writer)
+        await wire.send(pair * 100)
+        for _ in range(100):
+            assert (await wire.answer()).body == image.content
+            assert (await wire.answer()).body == content
+        writer.close()
+        await writer.wait_closed()
+    assert waiting == [0] * 100

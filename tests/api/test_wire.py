@@ -25,13 +25,6 @@ def statuses(received: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", received)]
 
 
-async def until_all_has_come(registry: Registry, location: str, content: bytes) -> None:
-    """The session holds it all, or has become the blob already."""
-    while (answer := await registry.send("GET", location)).headers.get("Range") != f"0-{len(content) - 1}":
-        if answer.status == 404:
-            return
-
-
 async def settled(registry: Registry, location: str, value: str) -> None:
     """Waits until the session stands there: the server learns of a cut connection a moment later."""
     while (await registry.send("GET", location)).headers["Range"] != value:  # noqa: ASYNC110
@@ -97,17 +90,6 @@ async def test_a_length_that_means_none_to_the_parser_is_no_empty_chunk(registry
     async with connected(registry) as wire:
         await wire.send(head("PATCH", location, length(2**64 - 1)))
         assert (await wire.answer()).status == 400
-
-
-async def test_a_put_goes_on_to_its_end_though_the_client_has_left(registry: Registry) -> None:
-    content = make_content(2_000_000)
-    location = await start_upload(registry, "a/b")
-    async with connected(registry) as wire:
-        await wire.send(head("PUT", f"{location}?digest={digest_of(content)}", length(content)), content)
-        await until_all_has_come(registry, location, content)
-        wire.writer.transport.abort()
-    while not await stored(registry, content):  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
 
 
 async def test_chunks_that_begin_to_lie_later_store_nothing(root: Path) -> None:
