@@ -69,9 +69,9 @@ def digest(request: web.Request) -> Digest:
         raise RegistryError(ErrorCode.NOT_FOUND) from None
 
 
-def tag(request: web.Request) -> Tag:
-    """Raises RegistryError NOT_FOUND."""
+def tag(request: web.Request, *, before: int = 0) -> Tag:
+    """The tag of the path, behind which ``before`` segments stand. Raises RegistryError NOT_FOUND."""
     try:
-        return Tag.parse(unquote(request.rel_url.raw_path.rsplit("/", 1)[1], errors="replace"))
+        return Tag.parse(unquote(request.rel_url.raw_path.rsplit("/", before + 1)[1], errors="replace"))
     except RegistryError:
         raise RegistryError(ErrorCode.NOT_FOUND) from None

@@ -12,6 +12,7 @@ from regserver.mgmt.registries import (
     list_registries,
     update_registry,
 )
+from regserver.mgmt.undo import list_history, restore_image, restore_tag
 from regserver.model.access import Access
 from regserver.web.context import Route
 
@@ -29,8 +30,11 @@ ROUTES = (
     Route("POST", _ONE + "/rotate-credentials", Access.API_SECRET, rotate_credentials),
     Route("GET", _ONE + "/images", Access.API_READ, list_images),
     Route("GET", _IMAGE + "/tags", Access.API_READ, list_tags),
+    Route("GET", _IMAGE + "/tags/{tag}/history", Access.API_READ, list_history),
+    Route("POST", _IMAGE + "/tags/{tag}/restore", Access.API_WRITE, restore_tag),
     Route("GET", _IMAGE + "/tags/{tag}", Access.API_READ, get_tag),
     Route("DELETE", _IMAGE + "/tags/{tag}", Access.API_WRITE, delete_tag),
+    Route("POST", _IMAGE + "/restore", Access.API_WRITE, restore_image),
     Route("GET", _IMAGE, Access.API_READ, get_image),
     Route("DELETE", _IMAGE, Access.API_WRITE, delete_image),
     Route("POST", _ONE + "/gc", Access.API_WRITE, start_job),

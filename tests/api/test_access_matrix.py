@@ -49,6 +49,9 @@ PATHS: dict[str, str] = {
     "/v1/registries/{registry_id}/images/{image}": "/v1/registries/{id}/images/api",
     "/v1/registries/{registry_id}/images/{image}/tags": "/v1/registries/{id}/images/api/tags",
     "/v1/registries/{registry_id}/images/{image}/tags/{tag}": "/v1/registries/{id}/images/api/tags/v2",
+    "/v1/registries/{registry_id}/images/{image}/tags/{tag}/history": "/v1/registries/{id}/images/api/tags/v2/history",
+    "/v1/registries/{registry_id}/images/{image}/tags/{tag}/restore": "/v1/registries/{id}/images/api/tags/lost/restore",
+    "/v1/registries/{registry_id}/images/{image}/restore": "/v1/registries/{id}/images/api/restore",
     "/v1/registries/{registry_id}/gc": "/v1/registries/{id}/gc",
     "/v1/registries/{registry_id}/gc/{job_id}": "/v1/registries/{id}/gc/{job}",
     "/v1/registries/{registry_id}/gc/{job_id}/report": "/v1/registries/{id}/gc/{job}/report",
@@ -99,6 +102,8 @@ BODIES: dict[tuple[str, str], Callable[[Town, Comer], tuple[bytes, Mapping[str, 
     ("PATCH", "/v1/registries/{registry_id}"): lambda town, comer: (b'{"quota": {"storage_gb": 1}}', JSON),
     ("POST", "/v1/registries/{registry_id}/rotate-credentials"): lambda town, comer: (b"", {}),
     ("POST", "/v1/registries/{registry_id}/gc"): lambda town, comer: (b"", {}),
+    ("POST", "/v1/registries/{registry_id}/images/{image}/tags/{tag}/restore"): lambda town, comer: (b"", {}),
+    ("POST", "/v1/registries/{registry_id}/images/{image}/restore"): lambda town, comer: (b"", {}),
 }
 
 # Per access, who gets what: 2 is any success. Whoever is not named in a line gets what stands at its end.
@@ -183,7 +188,7 @@ def expected(route: tuple[str, str], access: Access, comer: Comer) -> int:
 
 @asynccontextmanager
 async def founded(root: Path) -> AsyncIterator[Town]:
-    """Both tenants, an image with three tags in alpha, and everybody who will come."""
+    """Both tenants, an image with three tags in alpha, which had two more, and everybody who will come."""
     async with served_app(root) as client:
         nobody = Registry(client)
         old = {name: await nobody.make_robot(name) for name in ("alpha", "beta")}
@@ -193,7 +198,9 @@ async def founded(root: Path) -> AsyncIterator[Town]:
         comers = await invite(nobody, ids, old)
         admin = nobody.seen_by(encode_basic_auth("admin", ADMIN_TOKEN))
         document = await make_image(admin, "alpha/api")
-        images = [await push_manifest(admin, "alpha/api", document, tag) for tag in ("v1", "v2", "v3")]
+        images = [await push_manifest(admin, "alpha/api", document, tag) for tag in ("v1", "v2", "v3", "gone", "lost")]
+        for tag in ("gone", "lost"):  # each of the two ways to undo finds a deletion of its own
+            await admin.send("DELETE", f"/v2/alpha/api/manifests/{tag}")
         await push_manifest(admin, f"alpha/{CODENAME}", await make_image(admin, f"alpha/{CODENAME}"), CODENAME)
         words = {
             "registry": "alpha",

@@ -55,7 +55,13 @@ PIECES = st.sampled_from(
         "00000000000000000000000000000000",
     ]
 )
-PATHS = st.lists(PIECES, max_size=14).map(lambda pieces: "/v2/a/" + "".join(pieces))
+WORDS = st.lists(PIECES, max_size=4).map("".join)
+ROUTES = st.sampled_from(
+    ["/blobs/", "/blobs/uploads/", "/manifests/", "/referrers/", "/tags/list", "/tags/list?", "/manifests/v1?tag=", ""]
+)
+PATHS = st.tuples(st.just("/v2/a") | st.just("/v2/"), WORDS, ROUTES, WORDS, st.just("?") | st.just(""), WORDS).map(
+    "".join
+)
 NAMES = st.sampled_from(
     [
         "Range",
