@@ -62,11 +62,11 @@ class Wire:
 
     async def rest(self) -> bytes:
         """Everything until the server closes; a reset is a close."""
-        received = b""
+        received = []
         with contextlib.suppress(ConnectionError):
             while piece := await asyncio.wait_for(self.reader.read(2**16), PATIENCE_SECONDS):
-                received += piece
-        return received
+                received.append(piece)
+        return b"".join(received)
 
 
 @contextlib.asynccontextmanager
