@@ -28,6 +28,8 @@ CODENAME = "osprey"  # in a tag, a repository and a manifest that no request nam
 LAYER = b"the layer of alpha, for alpha only"
 SENT = b"what a caller uploads"
 
+ONE_TAG = "/v1/registries/{registry_id}/images/{image}/tags/{tag}"
+
 # Every path that is served, as a request that is good for whoever may send it.
 PATHS: dict[str, str] = {
     "/healthz": "/healthz",
@@ -48,9 +50,9 @@ PATHS: dict[str, str] = {
     "/v1/registries/{registry_id}/images": "/v1/registries/{id}/images",
     "/v1/registries/{registry_id}/images/{image}": "/v1/registries/{id}/images/api",
     "/v1/registries/{registry_id}/images/{image}/tags": "/v1/registries/{id}/images/api/tags",
-    "/v1/registries/{registry_id}/images/{image}/tags/{tag}": "/v1/registries/{id}/images/api/tags/v2",
-    "/v1/registries/{registry_id}/images/{image}/tags/{tag}/history": "/v1/registries/{id}/images/api/tags/v2/history",
-    "/v1/registries/{registry_id}/images/{image}/tags/{tag}/restore": "/v1/registries/{id}/images/api/tags/lost/restore",
+    ONE_TAG: "/v1/registries/{id}/images/api/tags/v2",
+    f"{ONE_TAG}/history": "/v1/registries/{id}/images/api/tags/v2/history",
+    f"{ONE_TAG}/restore": "/v1/registries/{id}/images/api/tags/lost/restore",
     "/v1/registries/{registry_id}/images/{image}/restore": "/v1/registries/{id}/images/api/restore",
     "/v1/registries/{registry_id}/gc": "/v1/registries/{id}/gc",
     "/v1/registries/{registry_id}/gc/{job_id}": "/v1/registries/{id}/gc/{job}",
@@ -102,7 +104,7 @@ BODIES: dict[tuple[str, str], Callable[[Town, Comer], tuple[bytes, Mapping[str, 
     ("PATCH", "/v1/registries/{registry_id}"): lambda town, comer: (b'{"quota": {"storage_gb": 1}}', JSON),
     ("POST", "/v1/registries/{registry_id}/rotate-credentials"): lambda town, comer: (b"", {}),
     ("POST", "/v1/registries/{registry_id}/gc"): lambda town, comer: (b"", {}),
-    ("POST", "/v1/registries/{registry_id}/images/{image}/tags/{tag}/restore"): lambda town, comer: (b"", {}),
+    ("POST", f"{ONE_TAG}/restore"): lambda town, comer: (b"", {}),
     ("POST", "/v1/registries/{registry_id}/images/{image}/restore"): lambda town, comer: (b"", {}),
 }
 
