@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from regserver.auth import admin
 from regserver.auth.keys import Keys
-from regserver.auth.robots import PREFIX, Robots
+from regserver.auth.robots import PREFIX, Robots, versions
 from regserver.auth.tokens import Bearer, Binding, Tokens
 from regserver.content.core import Core
 from regserver.errors import Unauthorized
@@ -116,7 +116,8 @@ class Authenticator:
                 return _ADMIN
             case Kind.ROBOT:
                 row = await accounts.live_by_id(self._core.db, binding.credential)
-                if row is not None and row.version == binding.version and row.username == bearer.subject:
+                live = [version.version for version in versions(row)] if row is not None else []
+                if row is not None and binding.version in live and row.username == bearer.subject:
                     return _robot(row)
             case _:
                 pass

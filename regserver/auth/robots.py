@@ -23,7 +23,7 @@ from regserver.model.access import Action
 from regserver.model.ids import new_id, new_secret
 from regserver.model.times import now_ms
 from regserver.storage.catalog import accounts
-from regserver.storage.catalog.accounts import CredentialRow
+from regserver.storage.catalog.accounts import CredentialRow, Previous
 from regserver.storage.sql.port import Transaction
 
 logger = logging.getLogger(__name__)
@@ -62,20 +62,23 @@ class Robots:
             raise RegistryError(ErrorCode.NOT_FOUND)
         return row.username, self._password(row)
 
-    async def rotate(self, registry_id: str) -> tuple[str, str]:
-        """A new password. From its commit on the earlier one and every token drawn from it are dead.
+    async def rotate(self, registry_id: str, grace_seconds: int = 0) -> tuple[str, str, int | None]:
+        """(username, new password, until when the earlier one lives in milliseconds).
 
-        Raises NOT_FOUND."""
-        row = await self._core.db.write(partial(self._rotated, registry_id))
-        return row.username, self._password(row)
+        From its commit on the earlier password and every token drawn from it are dead, or after ``grace_seconds``; one
+        from before that is dead at once. Raises NOT_FOUND."""
+        row = await self._core.db.write(partial(self._rotated, registry_id, grace_seconds))
+        return row.username, self._password(row), row.previous.until if row.previous else None
 
-    async def _rotated(self, registry_id: str, tx: Transaction) -> CredentialRow:
+    async def _rotated(self, registry_id: str, grace_seconds: int, tx: Transaction) -> CredentialRow:
         row = await accounts.of_registry(tx, registry_id)
         if row is None:
             raise RegistryError(ErrorCode.NOT_FOUND)
         key_id, claims = await self._claims(tx, row.username)
         self._keys.private(key_id)  # a key that cannot sign leaves the earlier password in force
-        row = replace(row, version=row.version + 1, key_id=key_id, claims=claims)
+        until = now_ms() + grace_seconds * 1000
+        previous = Previous(row.version, row.key_id, row.claims, until) if grace_seconds else None
+        row = replace(row, version=row.version + 1, key_id=key_id, claims=claims, previous=previous)
         await accounts.replace(tx, row, now_ms())
         return row
 
@@ -106,26 +109,39 @@ class Robots:
             ) from None
 
     async def authenticate(self, name: str, password: str) -> CredentialRow | None:
-        """The live row whose password this is, or None.
+        """The live row whose password this is, or None; of the previous password while it lives, as that one's row.
 
         Comparison takes the same time whatever differs (CVE-2023-20902), and a name that does not exist costs what
         one that does costs."""
         row = await accounts.live_by_username(self._core.db, name) if _NAME.fullmatch(name) else None
-        if row is not None:
-            key_id, claims = row.key_id, row.claims
-        else:
-            key_id, claims = await accounts.active_key(self._core.db) or "", hashlib.sha256(name.encode()).hexdigest()
+        if row is None:
+            key_id = await accounts.active_key(self._core.db) or ""
+            self._is_password(password, key_id, hashlib.sha256(name.encode()).hexdigest())
+            return None
+        for version in versions(row):
+            if self._is_password(password, version.key_id, version.claims):
+                return None if _has_expired(version) else version
+        return None
+
+    def _is_password(self, password: str, key_id: str, claims: str) -> bool:
         try:
             expected = self._digest(key_id, claims)
         except KeyRefused as refused:
             logger.error("a robot cannot log in: %s", refused)  # noqa: TRY400 - one clear line says it all
-            return None
-        matches = hmac.compare_digest(hashlib.sha256(password.encode()).digest(), expected)
-        return row if row is not None and matches and not _has_expired(row) else None
+            return False
+        return hmac.compare_digest(hashlib.sha256(password.encode()).digest(), expected)
 
     def _mint_digest(self, key_id: str, claims: str) -> bytes:
         """SHA-256 of the password."""
         return hashlib.sha256(jws.sign(self._keys, key_id, _HEADER, claims).encode()).digest()
+
+
+def versions(row: CredentialRow) -> list[CredentialRow]:
+    """The row as it is, and as it was before its last rotation while that is in force."""
+    old = row.previous
+    if old is None or old.until <= now_ms():
+        return [row]
+    return [row, replace(row, version=old.version, key_id=old.key_id, claims=old.claims, previous=None)]
 
 
 def _has_expired(row: CredentialRow) -> bool:

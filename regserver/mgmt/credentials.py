@@ -7,10 +7,11 @@ import base64
 from aiohttp import web
 
 from regserver.mgmt import answers, body, paths
-from regserver.mgmt.declared import Record
+from regserver.mgmt.declared import Record, Whole
+from regserver.model.times import rfc3339
 from regserver.web.context import Call
 
-_ROTATE = Record({})
+_ROTATE = Record({"grace_seconds": Whole(0, 86400)})
 
 
 async def get_credentials(request: web.Request, call: Call) -> web.Response:
@@ -29,8 +30,10 @@ async def get_credentials(request: web.Request, call: Call) -> web.Response:
 
 
 async def rotate_credentials(request: web.Request, call: Call) -> web.Response:
-    """Once this is answered, the earlier password and the bearer tokens drawn from it are dead."""
+    """Once this is answered, the earlier password and the bearer tokens drawn from it are dead; with
+    ``grace_seconds`` they live on for so long beside the new one."""
     registry_id = paths.registry_id(request)
-    await body.optional(request, call, _ROTATE)
-    username, password = await call.services.robots.rotate(registry_id)
-    return answers.secret({"username": username, "password": password})
+    values = await body.optional(request, call, _ROTATE)
+    username, password, until = await call.services.robots.rotate(registry_id, values.get("grace_seconds", 0))
+    grace = {} if until is None else {"previous_valid_until": rfc3339(until)}
+    return answers.secret({"username": username, "password": password, **grace})

@@ -67,6 +67,21 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number from ``least`` to ``most``."""
+
+    least: int
+    most: int
+
+    def read(self, value: Any, path: str, faults: Faults) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int):
+            faults.append(Fault(path, "wrong_type", "must be a whole number"))
+        elif not self.least <= value <= self.most:
+            faults.append(Fault(path, "out_of_range", f"must be between {self.least} and {self.most}"))
+        return value
+
+
+@dataclass(frozen=True, slots=True)
 class Nullable:
     kind: Kind
 

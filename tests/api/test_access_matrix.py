@@ -236,7 +236,7 @@ async def invite(nobody: Registry, ids: Mapping[str, str], old: Mapping[str, str
         return Comer(name, encode_basic_auth(*login), login)
 
     rotated, dead_token = await services.robots.credentials(ids["alpha"]), await token_of(old["alpha"])
-    owner = await services.robots.rotate(ids["alpha"])
+    owner = (await services.robots.rotate(ids["alpha"]))[:2]
     other = await services.robots.credentials(ids["beta"])
     reader = await add_robot(services.core, keys, ids["alpha"], "robot$alpha+reader", PULL)
     made_up = dead_token.rpartition(".")[0] + "." + "A" * 342

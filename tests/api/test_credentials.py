@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp import encode_basic_auth
 
+from regserver.model.times import now_ms
 from support.managing import JSON, call, faults, make_registry
 from support.pushing import Registry, push_image
 from support.registry import ADMIN, served_app
@@ -85,6 +86,47 @@ async def test_rotation_cuts_the_old_password_and_its_tokens_at_once(guarded: Re
     new = guarded.seen_by(encode_basic_auth(rotated["username"], rotated["password"]))
     assert (before, after) == ([200, 200], [401, 401])
     assert (await new.send("GET", "/v2/a/b/manifests/v1")).status == 200
+
+
+async def test_with_grace_both_passwords_and_their_tokens_work_until_it_ends(
+    guarded: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = await make_registry(guarded, "a")
+    await push_image(guarded, "a/b", "v1")
+    path, comers = f"/registries/{identity}/rotate-credentials", []
+
+    async def arrive(login: dict[str, str]) -> None:
+        basic = guarded.seen_by(encode_basic_auth(login["username"], login["password"]))
+        drawn = (await basic.send("GET", "/token?service=x&scope=repository:a/b:pull")).json["token"]
+        comers.append((basic, guarded.seen_by(f"Bearer {drawn}")))
+
+    async def seen() -> list[list[int]]:
+        return [[(await one.send("GET", "/v2/a/b/manifests/v1")).status for one in pair] for pair in comers]
+
+    await arrive(await credentials(guarded, identity))
+    rotated = (await call(guarded, "POST", path, {"grace_seconds": 3600})).json["data"]
+    assert set(rotated) == {"username", "password", "previous_valid_until"}
+    await arrive(rotated)
+    assert await seen() == [[200, 200], [200, 200]]
+    monkeypatch.setattr("regserver.auth.robots.now_ms", lambda: now_ms() + 3_600_001)
+    assert await seen() == [[401, 401], [200, 200]]
+    monkeypatch.undo()
+    again = (await call(guarded, "POST", path, {"grace_seconds": 60})).json["data"]
+    await arrive(again)
+    assert await seen() == [[401, 401], [200, 200], [200, 200]], "a second rotation ends the first one's grace"
+    await call(guarded, "POST", path, {"grace_seconds": 0})
+    assert await seen() == [[401, 401]] * 3
+
+
+@pytest.mark.parametrize(
+    ("grace", "code"), [(-1, "out_of_range"), (86401, "out_of_range"), ("60", "wrong_type"), (True, "wrong_type")]
+)
+async def test_grace_is_a_whole_number_of_seconds_up_to_a_day(guarded: Registry, grace: object, code: str) -> None:
+    identity = await make_registry(guarded, "a")
+    before = await credentials(guarded, identity)
+    answer = await call(guarded, "POST", f"/registries/{identity}/rotate-credentials", {"grace_seconds": grace})
+    assert faults(answer) == {("grace_seconds", code)}
+    assert await credentials(guarded, identity) == before
 
 
 async def test_rotation_takes_no_field_that_it_does_not_know_and_then_rotates_nothing(guarded: Registry) -> None:

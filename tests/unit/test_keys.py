@@ -169,7 +169,7 @@ async def test_a_key_that_no_password_needs_keeps_only_its_public_half_until_its
         registry = await house.open_registry("a")
         old, token = await house.active_key(), await house.draw_token()
         await rotate(tmp_path, house.core.db)
-        username, password = await house.robots.rotate(registry)
+        username, password, _ = await house.robots.rotate(registry)
         assert await tidy(tmp_path, house.core.db) == ()
         assert files(tmp_path) == sorted([f"{old}.pub.pem", f"{await house.active_key()}.pem"])
 
@@ -232,10 +232,22 @@ async def test_a_rotation_repairs_an_installation_whose_key_is_lost(tmp_path: Pa
         with pytest.raises(RegistryError) as refused:
             await house.authenticator.caller(basic(*old_login), "192.0.2.7")
         assert refused.value.code is ErrorCode.UNAUTHORIZED
-        assert (await house.authenticator.account(*await house.robots.rotate(registry))).subject == "robot$a"
+        assert (await house.authenticator.account(*(await house.robots.rotate(registry))[:2])).subject == "robot$a"
 
 
 async def test_a_key_id_that_is_none_is_never_made_a_path(tmp_path: Path) -> None:
     async with opened_house(tmp_path) as house:
         with pytest.raises(KeyRefused, match="malformed"):
             house.keys.public("../keys/" + await house.active_key())
+
+
+async def test_a_key_stays_while_a_password_in_its_grace_needs_it(tmp_path: Path) -> None:
+    async with opened_house(tmp_path) as house:
+        registry = await house.open_registry("a")
+        old = await house.robots.credentials(registry)
+        first = await accounts.active_key(house.core.db)
+        await rotate(tmp_path, house.core.db, token_seconds=0)
+        await house.robots.rotate(registry, grace_seconds=3600)
+        rotation = await rotate(tmp_path, house.core.db, token_seconds=0)
+        assert first in [key for key, _ in rotation.held]
+        assert (await house.authenticator.account(*old)).subject == "robot$a"

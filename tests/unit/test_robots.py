@@ -64,7 +64,7 @@ async def test_a_rotation_ends_the_old_password_and_every_token_drawn_from_it(tm
         old = await house.robots.credentials(registry)
         token = await house.draw_token(*old, "a/api")
         assert (await house.authenticator.caller(bearer(token), ADDRESS)).account.subject == "robot$a"
-        new = await house.robots.rotate(registry)
+        new = (await house.robots.rotate(registry))[:2]
         assert new[0] == old[0]
         assert new[1] != old[1]
         assert new == await house.robots.credentials(registry)
@@ -188,7 +188,7 @@ async def test_cve_2023_20902_an_unknown_name_is_compared_like_a_known_one(
 
 
 def test_cve_2023_20902_secrets_are_compared_only_by_compare_digest() -> None:
-    for function in (robots.Robots.authenticate, admin.same):
+    for function in (robots.Robots._is_password, admin.same):
         assert "hmac.compare_digest(" in inspect.getsource(function)
     secret_names = {
         "password",

@@ -18,10 +18,20 @@ _RETIRED_KEY = "retired_key/"
 
 
 @dataclass(frozen=True, slots=True)
+class Previous:
+    """The password before the last rotation, in force until ``until`` (milliseconds)."""
+
+    version: int
+    key_id: str
+    claims: str
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
 class CredentialRow:
     """A robot. Its password is minted from ``claims``, the JSON text as it is signed, with the key ``key_id``.
 
-    ``version`` grows with every rotation.
+    ``version`` grows with every rotation. ``previous`` may have ended: whoever asks compares.
     """
 
     id: str
@@ -31,16 +41,19 @@ class CredentialRow:
     version: int
     key_id: str
     claims: str
+    previous: Previous | None = None
 
 
 def _credential(row: Row) -> CredentialRow:
-    identity, registry_id, username, actions, version, key_id, claims = row
+    identity, registry_id, username, actions, version, key_id, claims, *earlier = row
     granted = frozenset(action for action in Action if action in actions.split(","))
-    return CredentialRow(identity, registry_id, username, granted, version, key_id, claims)
+    previous = Previous(*earlier) if earlier[-1] is not None else None
+    return CredentialRow(identity, registry_id, username, granted, version, key_id, claims, previous)
 
 
 _LIVE_BY_USERNAME = """
-SELECT c.id, c.registry_id, c.username, c.actions, c.version, c.key_id, c.claims
+SELECT c.id, c.registry_id, c.username, c.actions, c.version, c.key_id, c.claims,
+       c.previous_version, c.previous_key_id, c.previous_claims, c.previous_until
 FROM credentials AS c JOIN registries AS r ON r.id = c.registry_id
 WHERE c.username = $1 AND r.status = 'active'
 """
@@ -53,7 +66,8 @@ async def live_by_username(reader: Reader, username: str) -> CredentialRow | Non
 
 
 _LIVE_BY_ID = """
-SELECT c.id, c.registry_id, c.username, c.actions, c.version, c.key_id, c.claims
+SELECT c.id, c.registry_id, c.username, c.actions, c.version, c.key_id, c.claims,
+       c.previous_version, c.previous_key_id, c.previous_claims, c.previous_until
 FROM credentials AS c JOIN registries AS r ON r.id = c.registry_id
 WHERE c.id = $1 AND r.status = 'active'
 """
@@ -67,7 +81,8 @@ async def live_by_id(reader: Reader, credential_id: str) -> CredentialRow | None
 
 # Ids sort by age: the oldest is the one that came with the registry.
 _OF_REGISTRY = """
-SELECT c.id, c.registry_id, c.username, c.actions, c.version, c.key_id, c.claims
+SELECT c.id, c.registry_id, c.username, c.actions, c.version, c.key_id, c.claims,
+       c.previous_version, c.previous_key_id, c.previous_claims, c.previous_until
 FROM credentials AS c JOIN registries AS r ON r.id = c.registry_id
 WHERE c.registry_id = $1 AND r.status <> 'deleting'
 ORDER BY c.id LIMIT 1
@@ -94,12 +109,19 @@ async def insert(tx: Transaction, row: CredentialRow, created_at: int) -> None:
     )
 
 
-_REPLACE = "UPDATE credentials SET version = $2, key_id = $3, claims = $4, rotated_at = $5 WHERE id = $1"
+_REPLACE = """
+UPDATE credentials SET version = $2, key_id = $3, claims = $4, rotated_at = $5,
+    previous_version = $6, previous_key_id = $7, previous_claims = $8, previous_until = $9
+WHERE id = $1
+"""
 
 
 async def replace(tx: Transaction, row: CredentialRow, rotated_at: int) -> None:
-    """What a rotation changes. From its commit on the earlier password and its tokens meet another version."""
-    await tx.execute(_REPLACE, row.id, row.version, row.key_id, row.claims, rotated_at)
+    """What a rotation changes. From its commit on the earlier password and its tokens meet another version, or live
+    on as the previous one."""
+    old = row.previous
+    earlier = (old.version, old.key_id, old.claims, old.until) if old else (None, None, None, None)
+    await tx.execute(_REPLACE, row.id, row.version, row.key_id, row.claims, rotated_at, *earlier)
 
 
 _DELETE_OF_REGISTRY = "DELETE FROM credentials WHERE registry_id = $1"
@@ -168,11 +190,15 @@ async def retired_keys(reader: Reader) -> list[tuple[str, int]]:
     return [(name.removeprefix(_RETIRED_KEY), int(value)) for name, value in rows]
 
 
-_USERNAMES_BY_KEY = "SELECT key_id, username FROM credentials ORDER BY key_id, username"
+_USERNAMES_BY_KEY = """
+SELECT key_id, username FROM credentials
+UNION SELECT previous_key_id, username FROM credentials WHERE previous_key_id IS NOT NULL
+ORDER BY 1, 2
+"""
 
 
 async def usernames_by_key(reader: Reader) -> dict[str, list[str]]:
-    """Which robots' passwords need which key."""
+    """Which robots' passwords need which key, the previous ones of a rotation included."""
     held: dict[str, list[str]] = {}
     for key_id, username in await reader.fetch(_USERNAMES_BY_KEY):
         held.setdefault(key_id, []).append(username)
