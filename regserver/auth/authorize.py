@@ -14,6 +14,8 @@ from regserver.model.access import Access, Account, Action, Caller, Kind, Target
 from regserver.model.names import RepositoryName
 from regserver.storage.catalog import registries
 
+_NOWHERE = Facts("", public=False)  # no registry has this id, so nothing is found in it
+
 CreateRegistry = Callable[[str], Awaitable[object]]
 
 
@@ -79,6 +81,8 @@ class Authorizer:
             facts = await self._facts(name.registry)
             if facts is not None:
                 return facts
+        if access is Access.PULL:
+            return _NOWHERE  # whoever may know is told what is missing: a blob, a manifest; referrers are just none
         raise RegistryError(ErrorCode.NAME_UNKNOWN, {"name": str(name)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -13,6 +14,7 @@ from regserver.model.digest import Digest
 from regserver.storage.catalog import manifests, referrers, repositories, tags
 
 PAGE_BYTES = 4 * 2**20
+LARGE = 64 * 2**10  # bytes of JSON
 
 T = TypeVar("T")
 
@@ -78,5 +80,9 @@ class Listing:
         tag = f"{subject.algorithm}-{subject.hex[:64]}"
         digest = await tags.find(self._core.db, repository_id, tag)
         content = await manifests.content(self._core.db, repository_id, digest) if digest else None
-        entries = json.loads(content).get("manifests") if content else None
+        if content is None:
+            return {}
+        large = len(content) > LARGE  # other requests need not wait for it
+        document = await asyncio.to_thread(json.loads, content) if large else json.loads(content)
+        entries = document.get("manifests")
         return {entry["digest"]: entry for entry in entries or []}

@@ -232,3 +232,11 @@ async def test_the_catalog_shows_a_robot_what_it_may_pull(guarded: Registry) -> 
     assert (await guarded.send("GET", "/v2/_catalog")).json["repositories"] == ["one/a", "two/a"]
     assert (await guarded.seen_by(one).send("GET", "/v2/_catalog")).json["repositories"] == ["one/a"]
     assert (await guarded.seen_by(None).send("GET", "/v2/_catalog")).status == 401
+
+
+async def test_referrers_of_a_registry_that_is_not_there_are_none(registry: Registry) -> None:
+    """end-12a: never 404, whoever asks."""
+    answer = await registry.send("GET", f"/v2/nowhere/api/referrers/{digest_of(b'subject')}")
+    assert (answer.status, answer.json["manifests"]) == (200, [])
+    for path in ("tags/list", "manifests/v1", f"blobs/{digest_of(b'blob')}"):
+        assert (await registry.send("GET", f"/v2/nowhere/api/{path}")).status == 404
