@@ -6,12 +6,13 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from regserver import __version__
+from regserver.cli.exits import FAILED, INTERRUPTED, USAGE
+from regserver.cli.groups import NAMES, add_groups
+from regserver.cli.parsing import Arguments, Commands, text
 from regserver.config import ROOT, SETTINGS, ConfigError, Setting, Settings, load
-
-FAILED, USAGE = 1, 2  # exit codes: it could not be done; it cannot be done as it is written
 
 SERVE_EXAMPLES = """examples:
   regserver serve --dev --root ./regserver-data
@@ -38,25 +39,23 @@ VERSION_EXAMPLES = """examples:
 MAIN_EXAMPLES = """examples:
   regserver serve --dev --root ./regserver-data
   regserver serve --help
+  regserver login https://registry.example.com
+  regserver registries list
+
+exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 denied, 5 conflict, 6 the server cannot be reached
 """
 
 
-class Arguments(argparse.ArgumentParser):
-    """One line instead of the whole usage: a service's log is where mistakes are read."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser(NAMES.intersection(given[:1])).parse_args(given)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
     except ConfigError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
 def _fail(line: str, code: int = USAGE) -> int:
@@ -64,28 +63,34 @@ def _fail(line: str, code: int = USAGE) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Arguments(prog="regserver", description="A container registry in one process.", **_text(MAIN_EXAMPLES))
+def _parser(wanted: frozenset[str]) -> argparse.ArgumentParser:
+    """The whole command line; of the client's commands, what stands below the words in ``wanted``."""
+    parser = Arguments(prog="regserver", description="A container registry in one process.", **text(MAIN_EXAMPLES))
     parser.add_argument("--version", action="version", version=f"regserver {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Arguments)
 
     _command(commands, "serve", _serve, "serve the registry", SERVE_EXAMPLES, SETTINGS)
     _command(commands, "migrate", _migrate, "bring the catalog up to this version", MIGRATE_EXAMPLES, (ROOT,))
 
-    keys = commands.add_parser("keys", help="signing keys", description="Signing keys.", **_text(ROTATE_EXAMPLES))
+    keys = commands.add_parser("keys", help="signing keys", description="Signing keys.", **text(ROTATE_EXAMPLES))
     actions = keys.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Arguments)
     _command(actions, "rotate", _rotate_keys, "sign with a new key from now on", ROTATE_EXAMPLES, (ROOT,))
 
     _command(commands, "version", _version, "print the version", VERSION_EXAMPLES, ())
+    parser.set_defaults(command=_ask, whole_parser=lambda: _parser(NAMES))
+    add_groups(commands, wanted)
     return parser
 
 
-def _text(examples: str) -> dict[str, Any]:
-    return {"epilog": examples, "formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+def _ask(options: argparse.Namespace) -> int:
+    """A command of the client: everything it does goes over /v1."""
+    from regserver.cli.session import run
+
+    return run(options)
 
 
 def _command(
-    commands: argparse._SubParsersAction[Arguments],
+    commands: Commands,
     name: str,
     run: Callable[[argparse.Namespace], int],
     summary: str,
@@ -93,7 +98,7 @@ def _command(
     settings: Sequence[Setting],
 ) -> None:
     parser = commands.add_parser(
-        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", **_text(examples)
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", **text(examples)
     )
     parser.set_defaults(command=run)
     if settings:

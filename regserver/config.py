@@ -281,10 +281,11 @@ SETTINGS = (
     ),
 )
 
-# Variables of this prefix that are no settings: the administrator's token (a secret has no flag), the file itself, what
-# the test suite calls CI, and what Kubernetes sets in a namespace that has a service of the name "regserver".
+# Variables of this prefix that are no settings: the administrator's token (a secret has no flag), the file itself, the
+# server and token of the client's commands, what the test suite calls CI, and what Kubernetes sets in a namespace that
+# has a service of the name "regserver".
 _OTHER_VARIABLES = re.compile(
-    rf"{PREFIX}((ADMIN_TOKEN|CONFIG|CI|SERVICE_HOST|SERVICE_PORT.*|PORT_.*)=.*|PORT=\w+://.*)"
+    rf"{PREFIX}((ADMIN_TOKEN|CONFIG|SERVER|TOKEN|CI|SERVICE_HOST|SERVICE_PORT.*|PORT_.*)=.*|PORT=\w+://.*)"
 )
 
 
