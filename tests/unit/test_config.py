@@ -30,6 +30,9 @@ EXAMPLES = {
     "drain-seconds": ("0", 0),
     "reserve-bytes": ("0", 0),
     "trusted-proxies": ("10.0.0.0/8, 192.0.2.1", ("10.0.0.0/8", "192.0.2.1/32")),
+    "audit-days": ("30", 30),
+    "failed-logins-per-minute": ("0", 0),
+    "requests-per-second": ("500", 500),
     "log-format": ("json", "json"),
 }
 PAIRED = {"tls-cert": "tls-key", "tls-key": "tls-cert"}
@@ -52,6 +55,8 @@ BAD = [
     ("token-seconds", "901"),
     ("max-manifest-bytes", "1024"),
     ("trusted-proxies", "proxy.example.com"),
+    ("audit-days", "0"),
+    ("requests-per-second", "-1"),
     ("log-format", "xml"),
     ("root", ""),
 ]
