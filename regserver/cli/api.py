@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from regserver import __version__
-from regserver.cli.exits import CONFLICT, DENIED, FAILED, NOT_FOUND, UNREACHABLE, USAGE, CommandError
+from regserver.cli.exits import CONFLICT, DENIED, FAILED, NOT_FOUND, UNREACHABLE, USAGE, CommandError, NoSuchResource
 
 ANSWER_SECONDS = 60.0
 LONGEST_WAIT_SECONDS = 30
@@ -166,10 +166,11 @@ class Api:
         if not isinstance(error, dict):
             return self._stranger(answer)
         code = _EXITS.get(answer.status, UNREACHABLE if answer.status >= 500 else FAILED)
-        message = "; ".join([str(error.get("message")), *_faults(error.get("details"))])
+        message = "; ".join(_faults(error.get("details"))) or str(error.get("message"))
         if answer.status >= 500:
             message += f" (request {error.get('request_id')})"
-        return CommandError(message, code, hint=self._hint(answer.status, str(error.get("code"))))
+        kind = NoSuchResource if answer.status == 404 else CommandError
+        return kind(message, code, hint=self._hint(answer.status, str(error.get("code"))))
 
     def _hint(self, status: int, code: str) -> str:
         if status == 401 and self.token is None:

@@ -20,3 +20,7 @@ class CommandError(Exception):
         self.message = message
         self.code = code
         self.hint = hint
+
+
+class NoSuchResource(CommandError):
+    """The API's 404, which does not say what was not found."""

@@ -14,7 +14,7 @@ from regserver.cli.exits import FAILED, NOT_FOUND, CommandError
 from regserver.cli.output import Column
 from regserver.cli.parsing import LISTED, Command, argument
 from regserver.cli.session import Session
-from regserver.cli.words import plain, short_digest, size, when
+from regserver.cli.words import amount, plain, short_digest, size, when
 
 _SHORTEST_POLL, _LONGEST_POLL = 0.05, 1.0  # seconds
 
@@ -90,6 +90,7 @@ def show_job(session: Session, options: argparse.Namespace) -> None:
     """The one of that id, or the latest."""
     path = f"{session.registry_path(options.registry)}/gc"
     if options.job is not None:
+        session.subject = f"collection {options.job} of {options.registry}"
         job = session.api.get(f"{path}/{part(options.job)}")
     elif latest := session.api.pages(path, None, 1):
         job = latest[0]
@@ -105,11 +106,12 @@ def dry_run(session: Session, options: argparse.Namespace) -> None:
     job = session.api.send("POST", path, {"dry_run": True})
     rows = session.api.pages(f"{path}/{job['job_id']}/report", None, options.limit)
     session.out.table(rows, _REPORT, empty="nothing would go")
-    counts = f"{job['blobs_deleted']} blobs and {job['manifests_deleted']} manifests"
+    counts = f"{amount(job['blobs_deleted'], 'blob')} and {amount(job['manifests_deleted'], 'manifest')}"
     session.out.note(f"{counts} would go, {size(job['bytes_freed'])} come back; nothing was done")
 
 
 def explain(session: Session, options: argparse.Namespace) -> None:
+    session.subject = f"{options.digest} in {options.registry}"
     found = session.api.get(f"{session.registry_path(options.registry)}/explain/{part(options.digest)}")
     session.out.record(found, _REASON)
     for step, name in enumerate(found.get("path") or []):

@@ -8,7 +8,7 @@ from regserver.cli.exits import FAILED, CommandError
 from regserver.cli.output import Column
 from regserver.cli.parsing import LISTED, SEARCH, YES, Command, argument, order, sorting
 from regserver.cli.session import Session
-from regserver.cli.words import image, plain, size, when
+from regserver.cli.words import amount, image, plain, size, when
 
 _LIST = (
     Column("NAME", "name"),
@@ -40,7 +40,8 @@ def delete_image(session: Session, options: argparse.Namespace) -> None:
     path = session.image_path(options.image)
     found = session.api.get(path)
     name = plain(f"{options.image.registry}/{options.image.image}")
-    session.confirm(f"Delete {name} with its {found['tag_count']} tags ({size(found.get('reclaimable_bytes'))})?")
+    held = f"{amount(found['tag_count'], 'tag')}, {size(found['size_bytes'])}"
+    session.confirm(f"Delete {name} ({held})?")
     session.api.send("DELETE", path)
     session.out.say(f"{name} is deleted; until a collection has run, `regserver images restore {name}` brings it back")
 

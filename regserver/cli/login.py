@@ -6,6 +6,7 @@ import argparse
 import base64
 import getpass
 import sys
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from regserver.cli import settings
@@ -30,8 +31,7 @@ def login(session: Session, options: argparse.Namespace) -> None:
 
 def _login_robot(session: Session, registry: str) -> None:
     given = session.api.get(f"{session.registry_path(registry)}/credentials")
-    where = DockerConfig(session.environment).store(given["endpoint"], given["username"], given["password"])
-    session.out.say(f"docker is logged in at {plain(given['endpoint'])} as {plain(given['username'])} ({where})")
+    _store(session, given["endpoint"], given["username"], given["password"])
 
 
 def _login_person(session: Session, options: argparse.Namespace) -> None:
@@ -66,17 +66,30 @@ def _typed(server: str, given: str | None, options: argparse.Namespace) -> str |
         return None
     if not is_interactive():
         raise CommandError("no token was given", USAGE, hint="pass it on stdin: regserver login --token-stdin < FILE")
-    return settings.checked(getpass.getpass(f"API token for {server}: ", sys.stderr), "the token")
+    try:
+        typed = getpass.getpass(f"API token for {server}: ", sys.stderr)
+    except EOFError:
+        raise CommandError("no token was given") from None
+    return settings.checked(typed, "the token")
 
 
 def _login_docker(session: Session, api: Api, host: str) -> None:
     """The administrator's token is a password for docker too; a token of narrower scope is for the API alone."""
     basic = base64.b64encode(f"{ADMIN}:{api.token}".encode()).decode()
     if api.answers("/v2/", {"Authorization": f"Basic {basic}"}) == 200:
-        where = DockerConfig(session.environment).store(host, ADMIN, api.token or "")
-        session.out.say(f"docker is logged in at {host} as {ADMIN} ({where})")
+        _store(session, host, ADMIN, api.token or "")
     else:
         session.out.say("this token is not for docker; `regserver login --registry NAME` logs it in as a robot")
+
+
+def _store(session: Session, host: str, username: str, password: str) -> None:
+    """A server may have another name for docker (``--public-url``): it is noted, so that logout finds it."""
+    where = DockerConfig(session.environment).store(host, username, password)
+    server = session.api.server
+    saved = settings.load(session.environment)
+    if host != urlsplit(server).netloc:
+        settings.save(replace(saved, docker={**saved.docker, server: host}), session.environment)
+    session.out.say(f"docker is logged in at {plain(host)} as {plain(username)} ({where})")
 
 
 def logout(session: Session, options: argparse.Namespace) -> None:
@@ -85,9 +98,10 @@ def logout(session: Session, options: argparse.Namespace) -> None:
     server = settings.resolve(options.server, None, {**session.environment, settings.TOKEN_VARIABLE: ""}).server
     saved = settings.load(session.environment)
     known = server in saved.tokens or saved.server == server
-    if known:
+    if known or server in saved.docker:
         settings.save(saved.without(server), session.environment)
-    docker = False if options.no_docker else DockerConfig(session.environment).erase(urlsplit(server).netloc)
+    host = saved.docker.get(server, urlsplit(server).netloc)
+    docker = False if options.no_docker else DockerConfig(session.environment).erase(host)
     said = f"logged out at {server}" if known else f"you were not logged in at {server}"
     session.out.say(f"{said}; docker is logged out too" if docker else said)
 

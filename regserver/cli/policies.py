@@ -9,7 +9,7 @@ from regserver.cli.exits import USAGE, CommandError
 from regserver.cli.output import Column
 from regserver.cli.parsing import LISTED, Argument, Command, argument
 from regserver.cli.session import Session
-from regserver.cli.words import plain, short_digest, words
+from regserver.cli.words import amount, plain, short_digest, words
 
 _POLICY = (
     Column("Immutable tags", "immutable_tags.patterns"),
@@ -51,7 +51,7 @@ def try_policy(session: Session, options: argparse.Namespace) -> None:
     gone = sum(row["action"] == "delete" for row in rows)
     session.out.table(rows[: options.limit], _PLAN, empty="retention has nothing to look at: no tag is there")
     if rows:
-        session.out.note(f"{gone} of {len(rows)} tags would go; nothing was done")
+        session.out.note(f"{gone} of {amount(len(rows), 'tag')} would go; nothing was done")
 
 
 def changed(policy: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:

@@ -6,11 +6,12 @@ import argparse
 import time
 from typing import Any
 
+from regserver.cli.exits import USAGE, CommandError
 from regserver.cli.output import Column
 from regserver.cli.parsing import LISTED, SEARCH, YES, Command, argument, order, sorting
 from regserver.cli.policies import POLICY_COMMANDS
 from regserver.cli.session import Session
-from regserver.cli.words import plain, size, when
+from regserver.cli.words import amount, plain, size, when
 
 _READY_SECONDS, _POLL_SECONDS = 10.0, 0.1
 
@@ -77,6 +78,8 @@ def update_registry(session: Session, options: argparse.Namespace) -> None:
         body["quota"] = {"storage_gb": options.quota_gb}
     if options.default_quota:
         body["quota"] = None
+    if not body:
+        raise CommandError("nothing to change was named", USAGE, hint="see regserver registries update --help")
     path = session.registry_path(options.registry)
     changed = session.api.send("PATCH", path, body)
     if session.out.as_json:
@@ -86,7 +89,7 @@ def update_registry(session: Session, options: argparse.Namespace) -> None:
 
 def delete_registry(session: Session, options: argparse.Namespace) -> None:
     found = session.registry(options.registry)
-    holds = f"{found['image_count']} images, {size(found['storage_bytes'])}"
+    holds = f"{amount(found['image_count'], 'image')}, {size(found['storage_bytes'])}"
     session.confirm(f"Delete the registry {plain(found['name'])} ({holds}) for good?")
     query = {"force": "true" if options.force else None}
     session.api.send("DELETE", f"/registries/{found['id']}", query=query)

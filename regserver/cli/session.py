@@ -12,7 +12,7 @@ from typing import Any
 
 from regserver.cli import settings
 from regserver.cli.api import Api, part
-from regserver.cli.exits import FAILED, INTERRUPTED, NOT_FOUND, OK, USAGE, CommandError
+from regserver.cli.exits import FAILED, INTERRUPTED, NOT_FOUND, OK, USAGE, CommandError, NoSuchResource
 from regserver.cli.output import Output
 from regserver.cli.words import Reference, plain
 
@@ -23,6 +23,7 @@ class Session:
     def __init__(self, options: argparse.Namespace, environment: Mapping[str, str]) -> None:
         self.options = options
         self.environment = environment
+        self.subject = ""  # what the command is about, for "there is no …"
         self.out = Output(as_json=getattr(options, "json", False), in_full=getattr(options, "no_trunc", False))
 
     @cached_property
@@ -33,6 +34,7 @@ class Session:
     def registry(self, name: str) -> dict[str, Any]:
         """By name or id, as the list has it."""
         if _ID.fullmatch(name):
+            self.subject = f"registry {name}"
             return dict(self.api.get(f"/registries/{name}"))
         found = self.api.pages("/registries", {"name": name})
         if not found:
@@ -45,10 +47,14 @@ class Session:
         return f"/registries/{self.registry(name)['id']}"
 
     def image_path(self, reference: Reference) -> str:
-        return f"{self.registry_path(reference.registry)}/images/{part(reference.image)}"
+        registry = self.registry_path(reference.registry)
+        self.subject = f"image {reference.registry}/{reference.image}"
+        return f"{registry}/images/{part(reference.image)}"
 
     def tag_path(self, reference: Reference) -> str:
-        return f"{self.image_path(reference)}/tags/{part(reference.tag or '')}"
+        image = self.image_path(reference)
+        self.subject = f"tag {reference.registry}/{reference.image}:{reference.tag}"
+        return f"{image}/tags/{part(reference.tag or '')}"
 
     def confirm(self, question: str) -> None:
         """Before what destroys. Raises CommandError unless the person, or ``--yes``, says so."""
@@ -56,7 +62,7 @@ class Session:
             return
         question = plain(question)
         if not is_interactive():
-            raise CommandError(f"{question} Nobody can be asked here", USAGE, hint="add --yes to do it")
+            raise CommandError(f"{question} There is no terminal to answer on", USAGE, hint="add --yes to do it")
         sys.stderr.write(f"{question} [y/N] ")
         sys.stderr.flush()
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
@@ -69,13 +75,14 @@ def is_interactive() -> bool:
 
 def run(options: argparse.Namespace) -> int:
     """A client's command, to its exit code."""
+    session = Session(options, os.environ)
     try:
-        options.run(Session(options, os.environ), options)
+        options.run(session, options)
         sys.stdout.flush()
+    except NoSuchResource as error:
+        return _fail(absent(session.subject, error))
     except CommandError as error:
-        hint = f"\n  {error.hint}" if error.hint else ""
-        sys.stderr.write(f"regserver: {plain(error.message)}{hint}\n")
-        return error.code
+        return _fail(error)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -83,3 +90,16 @@ def run(options: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return OK
+
+
+def absent(subject: str, error: CommandError) -> CommandError:
+    """404 in the words of the command. Without a subject it is the path itself that the server does not know."""
+    if subject:
+        return CommandError(f"there is no {subject}", error.code, hint="the command `list` shows what is there")
+    return CommandError("the server does not know this command", error.code, hint="is it older than this regserver?")
+
+
+def _fail(error: CommandError) -> int:
+    hint = f"\n  {error.hint}" if error.hint else ""
+    sys.stderr.write(f"regserver: {plain(error.message)}{hint}\n")
+    return error.code

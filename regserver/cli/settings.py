@@ -6,6 +6,9 @@ The file is ``regserver/config.toml`` in XDG_CONFIG_HOME or ~/.config, mode 0600
 
     [tokens]
     "https://registry.example.com" = "rsv_…"
+
+    [docker]
+    "https://registry.example.com" = "registry.example.com"
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ class Saved:
 
     server: str | None = None
     tokens: Mapping[str, str] = field(default_factory=dict)
+    docker: Mapping[str, str] = field(default_factory=dict)  # where docker is logged in, as its config names it
 
     def with_login(self, server: str, token: str | None) -> Saved:
         others = {name: kept for name, kept in self.tokens.items() if name != server}
@@ -39,7 +43,8 @@ class Saved:
 
     def without(self, server: str) -> Saved:
         tokens = {name: kept for name, kept in self.tokens.items() if name != server}
-        return Saved(None if self.server == server else self.server, tokens)
+        docker = {name: host for name, host in self.docker.items() if name != server}
+        return Saved(None if self.server == server else self.server, tokens, docker)
 
 
 class Login(NamedTuple):
@@ -92,12 +97,12 @@ def load(environment: Mapping[str, str]) -> Saved:
         raise CommandError(f"{file}: {error.strerror}") from None
     except ValueError:
         raise _unusable(file) from None
-    server, tokens = document.get("server"), document.get("tokens", {})
-    if not (server is None or isinstance(server, str)) or not isinstance(tokens, dict):
+    server, tokens, docker = (document.get(name, {}) for name in ("server", "tokens", "docker"))
+    if not isinstance(server or "", str) or not isinstance(tokens, dict) or not isinstance(docker, dict):
         raise _unusable(file)
     if tokens and mode & 0o077:
         raise CommandError(f"{file}: others may read the tokens in it", hint=f"run: chmod 600 {file}")
-    return Saved(server, {name: str(token) for name, token in tokens.items()})
+    return Saved(server or None, _texts(tokens), _texts(docker))
 
 
 def save(saved: Saved, environment: Mapping[str, str]) -> Path:
@@ -105,9 +110,10 @@ def save(saved: Saved, environment: Mapping[str, str]) -> Path:
     lines = ["# Written by regserver login."]
     if saved.server is not None:
         lines.append(f"server = {json.dumps(saved.server)}")
-    if saved.tokens:
-        lines += ["", "[tokens]"]
-        lines += [f"{json.dumps(server)} = {json.dumps(token)}" for server, token in sorted(saved.tokens.items())]
+    for title, table in (("tokens", saved.tokens), ("docker", saved.docker)):
+        if table:
+            lines += ["", f"[{title}]"]
+            lines += [f"{json.dumps(name)} = {json.dumps(value)}" for name, value in sorted(table.items())]
     write_private(file, "\n".join(lines) + "\n")
     return file
 
@@ -118,6 +124,10 @@ def checked(token: str, source: str) -> str:
     if not token or not all("!" <= character <= "~" for character in token):
         raise CommandError(f"{source}: a token is printable ASCII without spaces", USAGE)
     return token
+
+
+def _texts(table: dict[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in table.items()}
 
 
 def _unusable(file: Path) -> CommandError:

@@ -100,6 +100,11 @@ def plain(value: Any) -> str:
             return "".join(character if character.isprintable() else "?" for character in str(value))
 
 
+def amount(number: int, noun: str) -> str:
+    """``1 tag``, ``2 tags``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def size(value: Any) -> str:
     """Bytes in binary units, three digits."""
     if not isinstance(value, int | float):
