@@ -16,7 +16,7 @@ from regserver.cli.exits import FAILED, INTERRUPTED, NOT_FOUND, OK, USAGE, Comma
 from regserver.cli.output import Output
 from regserver.cli.words import Reference, plain
 
-_ID = re.compile(r"reg_[a-z2-7]{26}")
+_ID = re.compile(r"reg_[0-9a-v]{26}")
 
 
 class Session:
