@@ -8,9 +8,10 @@ from regserver.content import leasing
 from regserver.content.core import Core, Usage
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Action, Caller, Target
+from regserver.model.audit import AuditAction
 from regserver.model.digest import Digest
 from regserver.storage.blobs.port import LocalFile, StoreFailed
-from regserver.storage.catalog import blobs, leases, repositories
+from regserver.storage.catalog import audit, blobs, leases, repositories
 from regserver.storage.sql.port import Transaction
 
 
@@ -86,5 +87,7 @@ class Blobs:
                 raise RegistryError(ErrorCode.REFERENCED, {"digest": str(digest), "referenced_by": user})
             await blobs.unlink(tx, found.repository_id, target.registry_id, str(digest))
             await leases.spend_blob(tx, found.repository_id, caller.session, str(digest))
+            action, repository_id = AuditAction.BLOB_DELETE, found.repository_id
+            await audit.record_image(tx, caller.actor, action, repository_id, digest=str(digest))
 
         await self._core.db.write(body)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from regserver.content.core import Core
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Caller, Target
+from regserver.model.audit import AuditAction
 from regserver.model.times import now_ms
-from regserver.storage.catalog import clock, images, repositories
+from regserver.storage.catalog import audit, clock, images, repositories
 from regserver.storage.catalog.images import ImageRow, ImageSort, NameFilter, TagRow, TagSort
 from regserver.storage.sql.port import Reader, Transaction
 
@@ -47,7 +48,10 @@ class Images:
             if repository_id is None:
                 raise RegistryError(ErrorCode.NOT_FOUND)
             epoch, subject = await clock.epoch(tx), caller.account.subject
-            if not await images.untag_all(tx, repository_id, subject, now=now_ms(), epoch=epoch):
+            count = await images.untag_all(tx, repository_id, subject, now=now_ms(), epoch=epoch)
+            if not count:
                 raise RegistryError(ErrorCode.NOT_FOUND)
+            action, detail = AuditAction.IMAGE_DELETE, f"tags deleted: {count}"
+            await audit.record_image(tx, caller.actor, action, repository_id, detail=detail)
 
         await self._core.db.write(body)

@@ -11,11 +11,12 @@ from regserver.content.admission import admit
 from regserver.content.core import Core, Usage
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Action, Caller, Target
+from regserver.model.audit import AuditAction
 from regserver.model.digest import Digest
 from regserver.model.manifest import Manifest, parse_manifest
 from regserver.model.names import Reference, Tag
 from regserver.model.times import now_ms
-from regserver.storage.catalog import clock, manifests, repositories, tags
+from regserver.storage.catalog import audit, clock, manifests, repositories, tags
 from regserver.storage.sql.port import Reader, Transaction
 
 LARGE = 64 * 2**10  # bytes; larger ones are parsed and read off the event loop
@@ -38,6 +39,10 @@ class PutManifest:
 
 def _unknown(reference: Reference) -> RegistryError:
     return RegistryError(ErrorCode.MANIFEST_UNKNOWN, {"reference": str(reference)})
+
+
+async def _note(tx: Transaction, caller: Caller, action: AuditAction, repository_id: int, digest: Digest) -> None:
+    await audit.record_image(tx, caller.actor, action, repository_id, digest=str(digest))
 
 
 class Manifests:
@@ -97,6 +102,8 @@ class Manifests:
                 await self._require(tx, repository_id, tag, expected)
             await admit(self._core, tx, target, repository_id, caller, actual, manifest)
             await self._point(tx, repository_id, caller, names, actual)
+            if not names:
+                await _note(tx, caller, AuditAction.MANIFEST_PUSH, repository_id, actual)
             if not names and not await self._has_subject(tx, repository_id, manifest):
                 await leasing.hold_manifest(self._core, tx, repository_id, caller, str(actual))
             return await self._core.settle(tx, target.registry_id, before)
@@ -113,8 +120,7 @@ class Manifests:
                 raise _unknown(tag)
             await self._require(tx, repository_id, tag, expected)
             epoch = await clock.epoch(tx)
-            subject = caller.account.subject
-            if await tags.remove(tx, repository_id, str(tag), subject, now=now_ms(), epoch=epoch) is None:
+            if await tags.remove(tx, repository_id, str(tag), caller.actor, now=now_ms(), epoch=epoch) is None:
                 raise _unknown(tag)
 
         await self._core.db.write(body)
@@ -134,10 +140,10 @@ class Manifests:
                 raise RegistryError(ErrorCode.REFERENCED, {"digest": str(digest), "referenced_by": parent})
             epoch = await clock.epoch(tx)
             for name in await tags.of_manifest(tx, row.repository_id, str(digest)):
-                subject = caller.account.subject
-                await tags.remove(tx, row.repository_id, name, subject, now=now_ms(), epoch=epoch)
+                await tags.remove(tx, row.repository_id, name, caller.actor, now=now_ms(), epoch=epoch)
             await manifests.drop_edges(tx, row.repository_id, str(digest))
             await manifests.delete(tx, target.registry_id, row.repository_id, str(digest))
+            await _note(tx, caller, AuditAction.MANIFEST_DELETE, row.repository_id, digest)
 
         await self._core.db.write(body)
 
@@ -182,7 +188,7 @@ class Manifests:
     ) -> None:
         epoch, now = await clock.epoch(tx), now_ms()
         for tag in names:
-            await tags.put(tx, repository_id, str(tag), str(digest), caller.account.subject, now=now, epoch=epoch)
+            await tags.put(tx, repository_id, str(tag), str(digest), caller.actor, now=now, epoch=epoch)
 
     async def _has_subject(self, tx: Transaction, repository_id: int, manifest: Manifest) -> bool:
         """Does a present subject keep it? Another's tag would not do: it may be deleted before the index comes."""

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from regserver.content.core import Core
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Caller, Target
+from regserver.model.audit import AuditAction
 from regserver.model.digest import Digest
 from regserver.model.names import Tag
 from regserver.model.times import now_ms
-from regserver.storage.catalog import clock, history, manifests, repositories, tags
+from regserver.storage.catalog import audit, clock, history, manifests, repositories, tags
 from regserver.storage.catalog.history import EventRow
 from regserver.storage.sql.port import Reader, Transaction
 
@@ -84,6 +85,7 @@ class Undo:
                 (outcome.restored if back else outcome.failed).append(name)
             if not outcome.restored:
                 raise RegistryError(ErrorCode.NOT_RESTORABLE if outcome.failed else ErrorCode.NOT_FOUND)
+            await audit.record_image(tx, caller.actor, AuditAction.IMAGE_RESTORE, repository_id)
             return outcome
 
         return await self._core.db.write(body)
@@ -97,8 +99,8 @@ class Undo:
     async def _point(self, tx: Transaction, repository_id: int, caller: Caller, tag: str, digest: str) -> bool:
         if await manifests.size_here(tx, repository_id, digest) is None:
             return False
-        epoch, subject = await clock.epoch(tx), caller.account.subject
-        await tags.put(tx, repository_id, tag, digest, subject, now=now_ms(), epoch=epoch)
+        epoch, action = await clock.epoch(tx), AuditAction.TAG_RESTORE
+        await tags.put(tx, repository_id, tag, digest, caller.actor, now=now_ms(), epoch=epoch, action=action)
         return True
 
     def _seconds(self, row: EventRow, floor: int) -> int | None:

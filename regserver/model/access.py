@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
+from regserver.model.audit import Actor
 from regserver.model.names import RepositoryName
 
 
@@ -72,6 +73,7 @@ class Caller:
     ``session`` owns leases: a bearer token's ``jti``; with Basic and in ``--dev`` principal and address, and then
     ``shared`` is set, because several pushers may stand behind it and leases are counted.
     ``scopes`` narrows the account to what its bearer token was granted; None narrows nothing.
+    ``address`` and ``request_id`` are for the audit log.
     """
 
     account: Account
@@ -79,6 +81,12 @@ class Caller:
     shared: bool
     scopes: Mapping[RepositoryName, frozenset[Action]] | None = None
     catalog: bool = True  # may list repositories; a bearer token needs registry:catalog:* for it
+    address: str = ""
+    request_id: str = ""
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(self.account.subject, self.address, self.request_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,16 @@ def is_id(prefix: str, text: str) -> bool:
     )
 
 
+def id_ms(identity: str) -> int:
+    """When the id was made, in milliseconds since 1970."""
+    return int(identity.partition("_")[2][:10], 32) >> 2
+
+
+def id_floor(prefix: str, ms: int) -> str:
+    """Where ids of that millisecond and later ones begin in the order of ids."""
+    return f"{prefix}_{base64.b32hexencode((ms << 80).to_bytes(16, 'big')).decode().rstrip('=').lower()}"
+
+
 def new_secret() -> str:
     """128 random bits in hex: keys of the store, upload sessions."""
     return secrets.token_hex(16)

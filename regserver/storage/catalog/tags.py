@@ -1,8 +1,10 @@
-"""Tags and their history. Every change of a tag goes through ``put`` or ``remove``, which write the event too."""
+"""Tags and their history. Every change of a tag goes through ``put`` or ``remove``: they write the event too, and a
+line of the audit log. All tags of an image at once go through ``images.untag_all``."""
 
 from __future__ import annotations
 
-from regserver.storage.catalog import manifests
+from regserver.model.audit import Actor, AuditAction
+from regserver.storage.catalog import audit, manifests
 from regserver.storage.sql.port import Reader, Transaction
 
 FIND = "SELECT digest FROM tags WHERE repository_id = $1 AND name = $2"
@@ -25,13 +27,24 @@ KEPT = "UPDATE manifests SET was_held = 1, released_epoch = NULL WHERE repositor
 
 
 async def put(
-    tx: Transaction, repository_id: int, tag: str, digest: str, subject: str, *, now: int, epoch: int
+    tx: Transaction,
+    repository_id: int,
+    tag: str,
+    digest: str,
+    actor: Actor,
+    *,
+    now: int,
+    epoch: int,
+    action: AuditAction = AuditAction.TAG_PUSH,
 ) -> None:
     """Points the tag at a manifest of this repository; what it pointed at may thereby lose its last tag."""
     before = await find(tx, repository_id, tag)
     await tx.execute(PUT, repository_id, tag, digest, now)
     await tx.execute(KEPT, repository_id, digest)
-    await tx.execute(EVENT, repository_id, tag, digest, subject, now, epoch)
+    await tx.execute(EVENT, repository_id, tag, digest, actor.subject, now, epoch)
+    moved = before is not None and before != digest
+    detail = f"was {before}" if moved else None
+    await audit.record_image(tx, actor, action, repository_id, reference=tag, digest=digest, detail=detail)
     if before is not None and before != digest:
         await manifests.mark_released(tx, repository_id, before, epoch)
 
@@ -39,14 +52,16 @@ async def put(
 REMOVE = "DELETE FROM tags WHERE repository_id = $1 AND name = $2 RETURNING digest"
 
 
-async def remove(tx: Transaction, repository_id: int, tag: str, subject: str, *, now: int, epoch: int) -> str | None:
+async def remove(tx: Transaction, repository_id: int, tag: str, actor: Actor, *, now: int, epoch: int) -> str | None:
     """Takes that tag only, and returns the digest it named; None if there was no such tag."""
     rows = await tx.fetch(REMOVE, repository_id, tag)
     if not rows:
         return None
-    await tx.execute(EVENT, repository_id, tag, None, subject, now, epoch)
-    await manifests.mark_released(tx, repository_id, rows[0][0], epoch)
-    return str(rows[0][0])
+    digest = str(rows[0][0])
+    await tx.execute(EVENT, repository_id, tag, None, actor.subject, now, epoch)
+    await audit.record_image(tx, actor, AuditAction.TAG_DELETE, repository_id, reference=tag, digest=digest)
+    await manifests.mark_released(tx, repository_id, digest, epoch)
+    return digest
 
 
 OF_MANIFEST = "SELECT name FROM tags WHERE repository_id = $1 AND digest = $2 ORDER BY name"
