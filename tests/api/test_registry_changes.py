@@ -130,7 +130,7 @@ async def test_delete_with_force_takes_the_images_along(registry: Registry, forc
     identity = await make_registry(registry, "a")
     await push_image(registry, "a/b", "v1")
     assert (await call(registry, "DELETE", f"/registries/{identity}", query={"force": force})).status == 204
-    assert (await registry.send("GET", "/v2/a/b/manifests/v1")).refusal == (404, "NAME_UNKNOWN")
+    assert (await registry.send("GET", "/v2/a/b/manifests/v1")).refusal == (404, "MANIFEST_UNKNOWN")
 
 
 async def test_delete_does_not_count_untagged_rests_and_open_uploads_as_images(registry: Registry) -> None:
