@@ -14,6 +14,7 @@ The file is ``regserver/config.toml`` in XDG_CONFIG_HOME or ~/.config, mode 0600
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -80,7 +81,13 @@ def server_url(text: str) -> str:
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         good = False
-    if not good or "@" in parts.netloc or parts.path not in {"", "/"} or parts.query or not text.isprintable():
+    if (
+        not good
+        or "@" in parts.netloc
+        or parts.path not in {"", "/"}
+        or parts.query
+        or not re.fullmatch(r"[!-~]+", text)
+    ):
         raise CommandError("the server must be http(s)://HOST[:PORT], such as https://registry.example.com", USAGE)
     return f"{parts.scheme}://{parts.netloc.lower()}"
 

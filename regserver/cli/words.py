@@ -28,15 +28,15 @@ def seconds(text: str) -> int:
 
 def instant(text: str, sign: int) -> str:
     """RFC 3339 of a time or of a duration from now (``sign`` 1) or before now (-1)."""
-    if re.fullmatch(r"[0-9]+[smhdw]?", text.strip().lower()):
-        moment = datetime.now(UTC) + sign * timedelta(seconds=seconds(text))
-    else:
-        try:
+    try:
+        if re.fullmatch(r"[0-9]+[smhdw]?", text.strip().lower()):
+            moment = datetime.now(UTC) + sign * timedelta(seconds=seconds(text))
+        else:
             moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is no time; write it as 30d, 2027-01-31 or 2027-01-31T12:00:00Z"
-            ) from None
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time; write it as 30d, 2027-01-31 or 2027-01-31T12:00:00Z"
+        ) from None
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
