@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from regserver.mgmt import answers, body, paths
-from regserver.mgmt.declared import Record, Whole
+from regserver.mgmt.declared import About, Record, Whole
+from regserver.mgmt.operations import Group, operation
+from regserver.mgmt.resources import CREDENTIALS, ROTATED
 from regserver.model.times import rfc3339
 from regserver.web.context import Call
 
-_ROTATE = Record({"grace_seconds": Whole(0, 86400)})
+_ROTATE = Record({"grace_seconds": About("How long the earlier password works on; 0 at first.", Whole(0, 86400))})
 
 
+@operation(Group.CREDENTIALS, "Get the credentials", data=CREDENTIALS, headers=[hdrs.CACHE_CONTROL])
 async def get_credentials(request: web.Request, call: Call) -> web.Response:
     """The password is the same on every call until it is rotated."""
     username, password = await call.services.robots.credentials(paths.registry_id(request))
@@ -29,6 +32,9 @@ async def get_credentials(request: web.Request, call: Call) -> web.Response:
     )
 
 
+@operation(
+    Group.CREDENTIALS, "Rotate the credentials", data=ROTATED, optional_body=_ROTATE, headers=[hdrs.CACHE_CONTROL]
+)
 async def rotate_credentials(request: web.Request, call: Call) -> web.Response:
     """Once this is answered, the earlier password and the bearer tokens drawn from it are dead; with
     ``grace_seconds`` they live on for so long beside the new one."""

@@ -6,10 +6,11 @@ Written here because the libraries that report all faults cost more start-up tim
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from regserver.errors import ErrorCode, RegistryError
+from regserver.model.times import parse_rfc3339
 
 
 class Fault(NamedTuple):
@@ -21,6 +22,7 @@ class Fault(NamedTuple):
 
 
 Faults = list[Fault]
+Schema = Mapping[str, Any]  # JSON Schema, draft 2020-12
 
 
 class Kind(Protocol):
@@ -28,12 +30,18 @@ class Kind(Protocol):
 
     def read(self, value: Any, path: str, faults: Faults) -> Any: ...
 
+    def schema(self) -> Schema:
+        """What ``read`` accepts, as it stands in the API's description."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A string. ``check`` returns (code, message) for what it does not accept, else None."""
+    """A string. ``check`` returns (code, message) for what it does not accept, else None; ``form`` says the same in
+    the words of JSON Schema, exactly."""
 
     check: Callable[[str], tuple[str, str] | None]
+    form: Schema = field(default_factory=dict)
 
     def read(self, value: Any, path: str, faults: Faults) -> Any:
         if not isinstance(value, str):
@@ -42,6 +50,52 @@ class Text:
             faults.append(Fault(path, *found))
         return value
 
+    def schema(self) -> Schema:
+        return {"type": "string", **self.form}
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A list of ``least`` to ``most`` strings, each as ``Text`` has it."""
+
+    check: Callable[[str], tuple[str, str] | None]
+    least: int
+    most: int
+    form: Schema = field(default_factory=dict)
+
+    def read(self, value: Any, path: str, faults: Faults) -> Any:
+        if not isinstance(value, list):
+            faults.append(Fault(path, "wrong_type", "must be a list of strings"))
+        elif not self.least <= len(value) <= self.most:
+            faults.append(Fault(path, "invalid_length", f"must hold {self.least} to {self.most} entries"))
+        else:
+            for number, entry in enumerate(value):
+                Text(self.check).read(entry, f"{path}.{number}", faults)
+        return value
+
+    def schema(self) -> Schema:
+        return {"type": "array", "items": Text(self.check, self.form).schema()} | {
+            "minItems": self.least,
+            "maxItems": self.most,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time as RFC 3339 has it; read as milliseconds since 1970."""
+
+    def read(self, value: Any, path: str, faults: Faults) -> Any:
+        if not isinstance(value, str):
+            faults.append(Fault(path, "wrong_type", "must be a string"))
+            return value
+        moment = parse_rfc3339(value)
+        if moment is None:
+            faults.append(Fault(path, "invalid_format", "must be a time such as 2027-01-31T12:00:00Z"))
+        return moment
+
+    def schema(self) -> Schema:
+        return {"type": "string", "format": "date-time"}
+
 
 @dataclass(frozen=True, slots=True)
 class Flag:
@@ -49,6 +103,9 @@ class Flag:
         if not isinstance(value, bool):
             faults.append(Fault(path, "wrong_type", "must be true or false"))
         return value
+
+    def schema(self) -> Schema:
+        return {"type": "boolean"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +122,9 @@ class Number:
             faults.append(Fault(path, "out_of_range", f"must be between {self.least:g} and {self.most:g}"))
         return value
 
+    def schema(self) -> Schema:
+        return {"type": "number", "minimum": self.least, "maximum": self.most}
+
 
 @dataclass(frozen=True, slots=True)
 class Whole:
@@ -80,6 +140,9 @@ class Whole:
             faults.append(Fault(path, "out_of_range", f"must be between {self.least} and {self.most}"))
         return value
 
+    def schema(self) -> Schema:
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
+
 
 @dataclass(frozen=True, slots=True)
 class Nullable:
@@ -87,6 +150,23 @@ class Nullable:
 
     def read(self, value: Any, path: str, faults: Faults) -> Any:
         return None if value is None else self.kind.read(value, path, faults)
+
+    def schema(self) -> Schema:
+        return {"anyOf": [self.kind.schema(), {"type": "null"}]}
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """A kind, and what its field is for."""
+
+    text: str
+    kind: Kind
+
+    def read(self, value: Any, path: str, faults: Faults) -> Any:
+        return self.kind.read(value, path, faults)
+
+    def schema(self) -> Schema:
+        return {**self.kind.schema(), "description": self.text}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +190,11 @@ class Record:
             if name not in self.fields:
                 faults.append(Fault(_join(path, name[:64]), "unknown_field", "is not a field of this resource"))
         return result
+
+    def schema(self) -> Schema:
+        properties = {name: kind.schema() for name, kind in self.fields.items()}
+        required = {"required": sorted(self.required)} if self.required else {}
+        return {"type": "object", "properties": properties, **required, "additionalProperties": False}
 
 
 def _join(path: str, name: str) -> str:

@@ -8,16 +8,26 @@ from typing import Any
 from aiohttp import web
 
 from regserver.content.explain import Explain
+from regserver.errors import ErrorCode
 from regserver.mgmt import answers, body, paths
-from regserver.mgmt.declared import Flag, Record
+from regserver.mgmt.declared import About, Flag, Record
+from regserver.mgmt.operations import Group, operation
 from regserver.mgmt.query import Query
+from regserver.mgmt.resources import EXPLANATION, JOB, JOB_STARTED, REPORT_ITEM
 from regserver.model.times import now_ms, rfc3339
 from regserver.storage.catalog.jobs import JobRow
 from regserver.web.context import Call
 
-_START = Record({"dry_run": Flag()})
+_START = Record({"dry_run": About("Say what would go; delete nothing.", Flag())})
 
 
+@operation(
+    Group.COLLECTION,
+    "Collect, or try it",
+    data={"anyOf": [JOB_STARTED, JOB]},
+    optional_body=_START,
+    refusals=[ErrorCode.NOT_READY],
+)
 async def start_job(request: web.Request, call: Call) -> web.Response:
     """200 with a running job: a new one, or the one that this registry has already. A dry run has ended when it is
     answered, and its counts say what would go."""
@@ -29,11 +39,13 @@ async def start_job(request: web.Request, call: Call) -> web.Response:
     return answers.single({"job_id": job.id, "status": job.status, "started_at": rfc3339(job.started_at)})
 
 
+@operation(Group.COLLECTION, "Get a collection", data=JOB)
 async def get_job(request: web.Request, call: Call) -> web.Response:
     registry = await call.services.registries.get(paths.registry_id(request))
     return answers.single(_job(await call.services.jobs.get(registry.id, paths.job_id(request))))
 
 
+@operation(Group.COLLECTION, "List collections", items=JOB)
 async def list_jobs(request: web.Request, call: Call) -> web.Response:
     """The newest first."""
     query = Query(request)
@@ -44,6 +56,7 @@ async def list_jobs(request: web.Request, call: Call) -> web.Response:
     return answers.listed(request, [_job(row) for row in rows], total, paging)
 
 
+@operation(Group.COLLECTION, "List what a dry run found", items=REPORT_ITEM)
 async def get_report(request: web.Request, call: Call) -> web.Response:
     """What a dry run found, one thing a row: manifests before blobs. Empty for a collection that was done."""
     query = Query(request)
@@ -56,6 +69,7 @@ async def get_report(request: web.Request, call: Call) -> web.Response:
     return answers.listed(request, rows, len(items), paging)
 
 
+@operation(Group.COLLECTION, "Explain why a digest is kept", data=EXPLANATION)
 async def explain(request: web.Request, call: Call) -> web.Response:
     """Why a digest is kept: the shortest path from a tag, or the lease or window, and until when."""
     registry = await call.services.registries.get(paths.registry_id(request))

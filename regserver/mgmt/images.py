@@ -12,7 +12,9 @@ from regserver.content.tag_detail import TagDetail, TagDetails
 from regserver.errors import ErrorCode, RegistryError
 from regserver.mgmt import answers, paths
 from regserver.mgmt.conditions import if_match
+from regserver.mgmt.operations import Group, filtered_by, operation, sorted_by
 from regserver.mgmt.query import Query
+from regserver.mgmt.resources import IMAGE, IMAGE_SUMMARY, TAG, TAG_SUMMARY
 from regserver.model.times import rfc3339
 from regserver.storage.catalog.images import ImageRow, ImageSort, NameFilter, TagRow, TagSort
 from regserver.web.context import Call
@@ -20,6 +22,16 @@ from regserver.web.context import Call
 _ABSENT = frozenset({ErrorCode.NAME_UNKNOWN, ErrorCode.MANIFEST_UNKNOWN})
 
 
+@operation(
+    Group.IMAGES,
+    "List images",
+    items=IMAGE_SUMMARY,
+    query=[
+        sorted_by(ImageSort, ImageSort.NAME),
+        filtered_by("name", "The one of exactly this name."),
+        filtered_by("q", "Those that have this in their name."),
+    ],
+)
 async def list_images(request: web.Request, call: Call) -> web.Response:
     query = Query(request)
     paging, sort = query.paging(), query.sort(ImageSort, ImageSort.NAME)
@@ -30,6 +42,7 @@ async def list_images(request: web.Request, call: Call) -> web.Response:
     return answers.listed(request, [_image(row) for row in rows], total, paging)
 
 
+@operation(Group.IMAGES, "Get an image", data=IMAGE)
 async def get_image(request: web.Request, call: Call) -> web.Response:
     """One image, and what deleting it and collecting would give back to the disk."""
     target = await paths.image(request, call, after=0)
@@ -41,6 +54,16 @@ async def get_image(request: web.Request, call: Call) -> web.Response:
     return answers.single({**_image(rows[0]), "reclaimable_bytes": reclaimable})
 
 
+@operation(
+    Group.IMAGES,
+    "List tags",
+    items=TAG_SUMMARY,
+    query=[
+        sorted_by(TagSort, TagSort.NAME),
+        filtered_by("name", "The one of exactly this name."),
+        filtered_by("q", "Those that have this in their name."),
+    ],
+)
 async def list_tags(request: web.Request, call: Call) -> web.Response:
     query = Query(request)
     paging, sort = query.paging(), query.sort(TagSort, TagSort.NAME)
@@ -51,6 +74,7 @@ async def list_tags(request: web.Request, call: Call) -> web.Response:
     return answers.listed(request, [_tag(row) for row in rows], total, paging)
 
 
+@operation(Group.IMAGES, "Get a tag", data=TAG, headers=[hdrs.ETAG])
 async def get_tag(request: web.Request, call: Call) -> web.Response:
     """One tag with its platforms and what refers to it. The ETag is the digest, as ``If-Match`` of DELETE takes it."""
     target, tag = await paths.image(request, call, after=2), paths.tag(request)
@@ -61,6 +85,7 @@ async def get_tag(request: web.Request, call: Call) -> web.Response:
     )
 
 
+@operation(Group.IMAGES, "Delete a tag", conditions=[hdrs.IF_MATCH])
 async def delete_tag(request: web.Request, call: Call) -> web.Response:
     """That tag and nothing else. ``If-Match`` holds it to the digest that was seen."""
     target, tag, expected = await paths.image(request, call, after=2), paths.tag(request), if_match(request)
@@ -71,6 +96,7 @@ async def delete_tag(request: web.Request, call: Call) -> web.Response:
     return answers.nothing()
 
 
+@operation(Group.IMAGES, "Delete an image")
 async def delete_image(request: web.Request, call: Call) -> web.Response:
     """All tags of the image at once; a collection frees what they held."""
     target = await paths.image(request, call, after=0)

@@ -13,10 +13,15 @@ from regserver.mgmt.declared import Fault, Faults, refuse
 
 E = TypeVar("E", bound=StrEnum)
 
+MAX_PAGE = 10**9 - 1
 MAX_PER_PAGE = 100
+PER_PAGE = 20
 MAX_FILTER_LENGTH = 255
+_CONTROL = r"\x00-\x1f\x7f-\x9f"
+FILTER = rf"[^{_CONTROL}]{{0,{MAX_FILTER_LENGTH}}}"  # what any engine can compare
+SWITCH = {"true": True, "1": True, "false": False, "0": False}
+_FILTER = re.compile(rf"[^{_CONTROL}\ud800-\udfff]{{0,{MAX_FILTER_LENGTH}}}")  # nor bytes that are no UTF-8
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
-_SWITCH = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class Query:
         self._faults: Faults = []
 
     def paging(self) -> Paging:
-        return Paging(self._whole("page", 1, 10**9 - 1), self._whole("per_page", 20, MAX_PER_PAGE))
+        return Paging(self._whole("page", 1, MAX_PAGE), self._whole("per_page", PER_PAGE, MAX_PER_PAGE))
 
     def sort(self, orders: type[E], default: E) -> E:
         text = self._one("sort")
@@ -50,17 +55,16 @@ class Query:
             return default
 
     def text(self, field: str) -> str | None:
-        """A filter's text; printable, so that any engine can compare it."""
         text = self._one(field)
-        if text is not None and (len(text) > MAX_FILTER_LENGTH or not text.isprintable()):
+        if text is not None and not _FILTER.fullmatch(text):
             self._fault(field, "invalid_format", f"must be at most {MAX_FILTER_LENGTH} printable characters")
         return text
 
     def switch(self, field: str) -> bool:
         text = self._one(field)
-        if text is not None and text not in _SWITCH:
+        if text is not None and text not in SWITCH:
             self._fault(field, "wrong_type", "must be true or false")
-        return _SWITCH.get(text or "false", False)
+        return SWITCH.get(text or "false", False)
 
     def finish(self) -> None:
         """Raises RegistryError VALIDATION_FAILED."""

@@ -8,11 +8,14 @@ from aiohttp import hdrs, web
 
 from regserver.config import GIB
 from regserver.content.registries import UNCHANGED, Changes
+from regserver.errors import ErrorCode
 from regserver.mgmt import answers, body, paths
 from regserver.mgmt.conditions import etag, if_match
-from regserver.mgmt.declared import Flag, Nullable, Number, Record, Text
+from regserver.mgmt.declared import About, Flag, Nullable, Number, Record, Text
+from regserver.mgmt.operations import Group, filtered_by, operation, sorted_by, switched_by
 from regserver.mgmt.query import Query
-from regserver.model.names import MAX_REGISTRY_LENGTH, RESERVED_REGISTRIES, is_registry_name
+from regserver.mgmt.resources import REGISTRY, REGISTRY_CHANGED, REGISTRY_CREATED, REGISTRY_SUMMARY
+from regserver.model.names import COMPONENT, MAX_REGISTRY_LENGTH, RESERVED_REGISTRIES, is_registry_name
 from regserver.model.times import rfc3339
 from regserver.storage.catalog.registries import RegistryFigures, RegistryFilter, RegistryRow, RegistrySort, Status
 from regserver.web.context import Call
@@ -30,11 +33,31 @@ def _name(text: str) -> tuple[str, str] | None:
     return None
 
 
-_QUOTA = Nullable(Record({"storage_gb": Nullable(Number(0, MAX_QUOTA_GB))}, required=frozenset({"storage_gb"})))
-_CREATE = Record({"name": Text(_name), "public": Flag(), "quota": _QUOTA}, required=frozenset({"name"}))
-_UPDATE = Record({"public": Flag(), "quota": _QUOTA})
+_NAME = Text(
+    _name, {"pattern": f"^{COMPONENT}$", "maxLength": MAX_REGISTRY_LENGTH, "not": {"enum": sorted(RESERVED_REGISTRIES)}}
+)
+_PUBLIC = About("Anybody may pull.", Flag())
+_QUOTA = About(
+    "The limit in GiB, fractions allowed. null: the server's default.",
+    Nullable(Record({"storage_gb": Nullable(Number(0, MAX_QUOTA_GB))}, required=frozenset({"storage_gb"}))),
+)
+_CREATE = Record(
+    {"name": About("The first part of every image's name.", _NAME), "public": _PUBLIC, "quota": _QUOTA},
+    required=frozenset({"name"}),
+)
+_UPDATE = Record({"public": _PUBLIC, "quota": _QUOTA})
 
 
+@operation(
+    Group.REGISTRIES,
+    "List registries",
+    items=REGISTRY_SUMMARY,
+    query=[
+        sorted_by(RegistrySort, RegistrySort.CREATED_AT),
+        filtered_by("name", "The one of exactly this name."),
+        filtered_by("q", "Those that have this in their name."),
+    ],
+)
 async def list_registries(request: web.Request, call: Call) -> web.Response:
     query = Query(request)
     paging, sort = query.paging(), query.sort(RegistrySort, RegistrySort.CREATED_AT)
@@ -45,6 +68,15 @@ async def list_registries(request: web.Request, call: Call) -> web.Response:
     return answers.listed(request, [_summary(figures, host) for figures in rows], total, paging)
 
 
+@operation(
+    Group.REGISTRIES,
+    "Create a registry",
+    data=REGISTRY_CREATED,
+    status=201,
+    body=_CREATE,
+    headers=[hdrs.LOCATION, hdrs.ETAG],
+    refusals=[ErrorCode.ALREADY_EXISTS],
+)
 async def create_registry(request: web.Request, call: Call) -> web.Response:
     values = await body.required(request, call, _CREATE)
     row = await call.services.registries.create(
@@ -54,12 +86,21 @@ async def create_registry(request: web.Request, call: Call) -> web.Response:
     return answers.single(_identity(row, answers.host(request, call)), status=201, headers=headers)
 
 
+@operation(Group.REGISTRIES, "Get a registry", data=REGISTRY, headers=[hdrs.ETAG])
 async def get_registry(request: web.Request, call: Call) -> web.Response:
     figures = await call.services.registries.figures(paths.registry_id(request))
     host, default = answers.host(request, call), call.services.settings.default_quota_bytes
     return answers.single(_detail(figures, host, default), headers={hdrs.ETAG: etag(figures.row)})
 
 
+@operation(
+    Group.REGISTRIES,
+    "Change a registry",
+    data=REGISTRY_CHANGED,
+    body=_UPDATE,
+    conditions=[hdrs.IF_MATCH],
+    headers=[hdrs.ETAG],
+)
 async def update_registry(request: web.Request, call: Call) -> web.Response:
     registry_id, expected = paths.registry_id(request), if_match(request)
     values = await body.required(request, call, _UPDATE)
@@ -71,6 +112,13 @@ async def update_registry(request: web.Request, call: Call) -> web.Response:
     return answers.single({"id": row.id, "name": row.name, "public": row.public}, headers={hdrs.ETAG: etag(row)})
 
 
+@operation(
+    Group.REGISTRIES,
+    "Delete a registry",
+    query=[switched_by("force", "Also one that is not empty.")],
+    conditions=[hdrs.IF_MATCH],
+    refusals=[ErrorCode.NOT_EMPTY],
+)
 async def delete_registry(request: web.Request, call: Call) -> web.Response:
     registry_id, expected, query = paths.registry_id(request), if_match(request), Query(request)
     force = query.switch("force")

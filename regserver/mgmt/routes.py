@@ -5,6 +5,7 @@ from __future__ import annotations
 from regserver.mgmt.credentials import get_credentials, rotate_credentials
 from regserver.mgmt.gc import explain, get_job, get_report, list_jobs, start_job
 from regserver.mgmt.images import delete_image, delete_tag, get_image, get_tag, list_images, list_tags
+from regserver.mgmt.openapi import describing
 from regserver.mgmt.registries import (
     create_registry,
     delete_registry,
@@ -20,7 +21,7 @@ _ALL = "/v1/registries"
 _ONE = "/v1/registries/{registry_id}"
 _IMAGE = _ONE + "/images/{image:.+}"
 
-ROUTES = (
+_DESCRIBED = (
     Route("GET", _ALL, Access.API_READ, list_registries),
     Route("POST", _ALL, Access.API_WRITE, create_registry),
     Route("GET", _ONE, Access.API_READ, get_registry),
@@ -43,3 +44,5 @@ ROUTES = (
     Route("GET", _ONE + "/gc/{job_id}/report", Access.API_READ, get_report),
     Route("GET", _ONE + "/explain/{digest}", Access.API_READ, explain),
 )
+
+ROUTES = (*_DESCRIBED, *describing(_DESCRIBED))

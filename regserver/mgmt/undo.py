@@ -7,11 +7,13 @@ from typing import Any
 from aiohttp import web
 
 from regserver.content.undo import Event, Undo
-from regserver.errors import RegistryError
+from regserver.errors import ErrorCode, RegistryError
 from regserver.mgmt import answers, body, paths
 from regserver.mgmt.declared import Record, Text
+from regserver.mgmt.operations import Group, operation
 from regserver.mgmt.query import Query
-from regserver.model.digest import Digest
+from regserver.mgmt.resources import IMAGE_RESTORED, TAG_EVENT, TAG_RESTORED
+from regserver.model.digest import FORM, Digest
 from regserver.model.times import now_ms, rfc3339
 from regserver.web.context import Call
 
@@ -24,10 +26,11 @@ def _digest(text: str) -> tuple[str, str] | None:
     return None
 
 
-_RESTORE = Record({"digest": Text(_digest)})
+_RESTORE = Record({"digest": Text(_digest, {"pattern": f"^{FORM}$"})})
 _NOTHING = Record({})
 
 
+@operation(Group.IMAGES, "List a tag's changes", items=TAG_EVENT)
 async def list_history(request: web.Request, call: Call) -> web.Response:
     """Every change of a tag, the newest first, and whether it can be undone."""
     query = Query(request)
@@ -38,6 +41,13 @@ async def list_history(request: web.Request, call: Call) -> web.Response:
     return answers.listed(request, [_event(event) for event in events], total, paging)
 
 
+@operation(
+    Group.IMAGES,
+    "Restore a tag",
+    data=TAG_RESTORED,
+    optional_body=_RESTORE,
+    refusals=[ErrorCode.NOT_RESTORABLE],
+)
 async def restore_tag(request: web.Request, call: Call) -> web.Response:
     """The tag names again what it named before, or the digest of the body, which it must have named once."""
     target, tag = await paths.image(request, call, after=3), paths.tag(request, before=1)
@@ -47,6 +57,13 @@ async def restore_tag(request: web.Request, call: Call) -> web.Response:
     return answers.single({"name": str(tag), "digest": str(restored)})
 
 
+@operation(
+    Group.IMAGES,
+    "Restore a deleted image",
+    data=IMAGE_RESTORED,
+    optional_body=_NOTHING,
+    refusals=[ErrorCode.NOT_RESTORABLE],
+)
 async def restore_image(request: web.Request, call: Call) -> web.Response:
     """The tags that the latest deletion took, as far as their manifests are still there."""
     target = await paths.image(request, call, after=1)

@@ -37,7 +37,8 @@ class Algorithm(StrEnum):
         return hashlib.sha256() if self is Algorithm.SHA256 else hashlib.sha512()
 
 
-_FORM = re.compile(r"(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})", re.ASCII)
+FORM = r"(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})"
+_FORM = re.compile(FORM, re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -15,9 +15,12 @@ RESERVED_REGISTRIES = frozenset({"v1", "v2", "token", "api", "admin", "ui"})
 MAX_REPOSITORY_LENGTH = 255
 MAX_REGISTRY_LENGTH = 63
 
+PATH = rf"{COMPONENT}(?:/{COMPONENT})*"
+TAG = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
+
 _COMPONENT = re.compile(COMPONENT, re.ASCII)
-_REPOSITORY = re.compile(rf"{COMPONENT}(?:/{COMPONENT})*", re.ASCII)
-_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
+_REPOSITORY = re.compile(PATH, re.ASCII)
+_TAG = re.compile(TAG, re.ASCII)
 
 
 def is_registry_name(text: str) -> bool:

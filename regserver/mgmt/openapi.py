@@ -1,0 +1,216 @@
+"""``GET /v1/openapi.json`` (OpenAPI 3.1.1) and the page of it: made of the routes and their declarations.
+
+Nothing in it depends on who asks or on what the registry holds, so it is made once and has a strong ETag.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from regserver import __version__
+from regserver.errors import ErrorCode
+from regserver.mgmt.declared import Schema
+from regserver.mgmt.operations import HTML, JSON, Group, Operation, operation, operation_of, refusals
+from regserver.mgmt.page import POLICY, render
+from regserver.mgmt.parameters import PATH_PARAMETERS, REQUEST_HEADERS, RESPONSE_HEADERS
+from regserver.mgmt.schemas import REFERENCE, RESOURCES, mapping, record, resource, text
+from regserver.model.access import Access
+from regserver.web.context import Call, Handler, Route
+
+MANAGED = "/v1/"
+Document = dict[str, Any]
+
+INTRODUCTION = (
+    "Manages the registries of this server: who may use them, what is in them, what they keep. "
+    "An answer holds `data`, and on lists `meta`; an error holds `error` with a stable `code`. "
+    "Times are RFC 3339 in UTC. Unknown fields of a body are refused; of an answer they must be borne."
+)
+
+ERROR = resource(
+    "Error",
+    {
+        "error": record(
+            {
+                "code": text("validation_failed", "Stable: what a program goes by."),
+                "message": text("some fields are not acceptable", "For people; may change."),
+                "request_id": text(
+                    "req_06a9v3k7fshb72q0e5dcm1n8p4", "The same as X-Request-Id, and in the server's log."
+                ),
+                "details": {
+                    "type": "array",
+                    "items": {},
+                    "description": "With validation_failed one entry for every field that is wrong.",
+                    "examples": [[{"field": "name", "code": "reserved", "message": "is a reserved name"}]],
+                },
+            }
+        )
+    },
+)
+
+
+def describing(routes: Sequence[Route]) -> tuple[Route, ...]:
+    """The two routes that tell of these routes and of themselves."""
+
+    @cache
+    def document() -> Document:
+        return make_document([*routes, *own])
+
+    own = (
+        Route("GET", MANAGED + "openapi.json", Access.OPEN, _description(document)),
+        Route("GET", MANAGED + "docs", Access.OPEN, _page(document)),
+    )
+    return own
+
+
+def _description(document: Callable[[], Document]) -> Handler:
+    @cache
+    def content() -> bytes:
+        return json.dumps(document(), ensure_ascii=False, separators=(",", ":")).encode()
+
+    @operation(
+        Group.DESCRIPTION,
+        "This description",
+        raw=(JSON, mapping({})),
+        conditions=[hdrs.IF_NONE_MATCH],
+        headers=[hdrs.ETAG],
+    )
+    async def get_openapi(request: web.Request, call: Call) -> web.Response:
+        """OpenAPI 3.1, made from what the server checks requests against."""
+        return _constant(request, content(), JSON)
+
+    return get_openapi
+
+
+def _page(document: Callable[[], Document]) -> Handler:
+    @cache
+    def content() -> bytes:
+        return render(document()).encode()
+
+    @operation(
+        Group.DESCRIPTION,
+        "This page",
+        raw=(HTML, text("<!doctype html>…")),
+        conditions=[hdrs.IF_NONE_MATCH],
+        headers=[hdrs.ETAG],
+    )
+    async def get_docs(request: web.Request, call: Call) -> web.Response:
+        """The same for people. It fetches nothing from elsewhere and runs no script."""
+        response = _constant(request, content(), HTML)
+        response.headers["Content-Security-Policy"] = POLICY
+        return response
+
+    return get_docs
+
+
+def _constant(request: web.Request, content: bytes, media_type: str) -> web.Response:
+    """200, or 304 where the client holds it already (RFC 9110 §13.1.2)."""
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers: dict[str, str] = {hdrs.ETAG: tag, hdrs.CACHE_CONTROL: "no-cache"}  # kept, but asked about
+    known = {value.strip().removeprefix("W/") for value in request.headers.get(hdrs.IF_NONE_MATCH, "").split(",")}
+    if known & {tag, "*"}:
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=content, headers={**headers, hdrs.CONTENT_TYPE: f"{media_type}; charset=utf-8"})
+
+
+# ---------------------------------------------------------------- the document
+
+
+def make_document(routes: Iterable[Route]) -> Document:
+    """Raises LookupError for a route without a description."""
+    paths: dict[str, Any] = {}
+    for route in routes:
+        paths.setdefault(template(route.path), {})[route.method.lower()] = _operation(route, operation_of(route))
+    used = {described["tags"][0] for path in paths.values() for described in path.values()}
+    return {
+        "openapi": "3.1.1",
+        "info": {"title": "Registry API", "version": __version__, "description": INTRODUCTION},
+        "servers": [{"url": "/"}],
+        "security": [{"token": []}, {"login": []}],
+        "tags": [{"name": group.title, "description": group.about} for group in Group if group.title in used],
+        "paths": paths,
+        "components": {"schemas": RESOURCES, "securitySchemes": SECURITY},
+    }
+
+
+SECURITY = {
+    "token": {"type": "http", "scheme": "bearer", "description": "The administrator's token."},
+    "login": {"type": "http", "scheme": "basic", "description": "admin, with the administrator's token as password."},
+}
+
+
+def template(path: str) -> str:
+    """A row's path without the regular expressions of its parts."""
+    return re.sub(r"\{(\w+):[^}]*\}", r"{\1}", path)
+
+
+def _operation(route: Route, described: Operation) -> Document:
+    about = {"description": described.about} if described.about else {}
+    body = {"requestBody": _body(described)} if described.body is not None else {}
+    security: Document = {"security": []} if route.access is Access.OPEN else {}
+    return {
+        "operationId": route.handler.__name__,
+        "tags": [described.group.title],
+        "summary": described.summary,
+        **about,
+        **security,
+        "parameters": _parameters(route, described),
+        **body,
+        "responses": _responses(route, described),
+    }
+
+
+def _parameters(route: Route, described: Operation) -> list[Document]:
+    found: list[Document] = []
+    for name in re.findall(r"\{(\w+)", route.path):
+        schema, about = PATH_PARAMETERS[name]
+        found.append({"name": name, "in": "path", "required": True, "description": about, "schema": schema})
+    for parameter in described.query:
+        shown = {"description": parameter.about, "schema": parameter.schema}
+        found.append({"name": parameter.name, "in": "query", "required": False, **shown})
+    for name in described.conditions:
+        schema, about = REQUEST_HEADERS[name]
+        found.append({"name": name, "in": "header", "required": False, "description": about, "schema": schema})
+    return found
+
+
+def _body(described: Operation) -> Document:
+    assert described.body is not None  # noqa: S101 - for the type checker; the caller has looked
+    return {"required": described.body_required, "content": {JSON: {"schema": described.body.schema()}}}
+
+
+def _responses(route: Route, described: Operation) -> Document:
+    headers = _headers(["X-Request-Id", *described.headers])
+    success: Document = {"description": _PHRASES[described.status], "headers": headers}
+    if described.answer is not None:
+        success["content"] = {described.media_type: {"schema": described.answer}}
+    found = {str(described.status): success}
+    if hdrs.IF_NONE_MATCH in described.conditions:
+        found["304"] = {"description": "As the client knows it.", "headers": headers}
+    by_status: dict[int, list[ErrorCode]] = {}
+    for code in sorted(refusals(route), key=lambda code: (code.status, code.name)):
+        by_status.setdefault(code.status, []).append(code)
+    return found | {str(status): _refusal(status, codes) for status, codes in by_status.items()}
+
+
+def _refusal(status: int, codes: list[ErrorCode]) -> Document:
+    said = "; ".join(dict.fromkeys(f"`{code.name.lower()}`: {code.message}" for code in codes))
+    names = {"properties": {"code": {"enum": [code.name.lower() for code in codes]}}}
+    schema: Schema = {"$ref": REFERENCE + "Error", "properties": {"error": names}}
+    headers = _headers(["X-Request-Id", *_ACCOMPANY.get(status, ())])
+    return {"description": said, "headers": headers, "content": {JSON: {"schema": schema}}}
+
+
+def _headers(names: Iterable[str]) -> Document:
+    found = {name: RESPONSE_HEADERS[name] for name in names}
+    return {name: {"description": about, "schema": schema} for name, (schema, about) in found.items()}
+
+
+_PHRASES = {200: "Done.", 201: "Created.", 204: "Done; there is nothing to say."}
+_ACCOMPANY = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}

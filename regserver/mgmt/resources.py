@@ -1,0 +1,215 @@
+"""What the management API shows, resource by resource."""
+
+from __future__ import annotations
+
+from regserver.mgmt.declared import Schema
+from regserver.mgmt.schemas import (
+    array,
+    digest,
+    flag,
+    identity,
+    mapping,
+    nullable,
+    number,
+    one_of,
+    record,
+    resource,
+    text,
+    time,
+    whole,
+)
+from regserver.storage.catalog.jobs import JobStatus
+from regserver.storage.catalog.registries import Status
+
+# ---------------------------------------------------------------- registries
+
+_SHOWN = (Status.ACTIVE, Status.CREATING, Status.ERROR)  # one that is being deleted is not there any more
+_IDENTITY: dict[str, Schema] = {
+    "id": identity("reg"),
+    "name": text("my-images", "The first part of every image's name."),
+    "status": one_of(_SHOWN),
+    "status_message": text("the key could not be written", "Where the status is error."),
+    "public": flag("Anybody may pull."),
+    "endpoint": text("registry.example.com/my-images", "What an image's name begins with, for docker."),
+}
+_FIGURES: dict[str, Schema] = {
+    "image_count": whole(15),
+    "storage_bytes": whole(2147483648, "Every distinct blob once, and the manifests."),
+    "created_at": time(),
+}
+
+REGISTRY_CREATED = resource("RegistryCreated", _IDENTITY, optional=["status_message"])
+REGISTRY_SUMMARY = resource("RegistrySummary", {**_IDENTITY, **_FIGURES}, optional=["status_message"])
+REGISTRY = resource(
+    "Registry",
+    {
+        **_IDENTITY,
+        **_FIGURES,
+        "quota": record(
+            {
+                "storage_gb": nullable(number(50), "The limit in GiB; null: there is none."),
+                "used_gb": number(2, "What storage_bytes is in GiB."),
+            }
+        ),
+        "updated_at": time("When its settings last changed. Pushes do not count."),
+    },
+    optional=["status_message"],
+)
+REGISTRY_CHANGED = resource(
+    "RegistryChanged", {name: _IDENTITY[name] for name in ("id", "name", "public")}, about="As it stands now."
+)
+
+# ---------------------------------------------------------------- credentials
+
+_LOGIN: dict[str, Schema] = {
+    "username": text("robot$my-images"),
+    "password": text("eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9…"),
+}
+
+CREDENTIALS = resource(
+    "Credentials",
+    {
+        **_LOGIN,
+        "endpoint": text("registry.example.com", "What docker login takes."),
+        "docker_config": record(
+            {"auths": mapping(record({"auth": text("cm9ib3QkbXktaW1hZ2VzOmV5Sm…")}))},
+            about="The content of a working ~/.docker/config.json.",
+        ),
+    },
+)
+ROTATED = resource(
+    "RotatedCredentials",
+    {**_LOGIN, "previous_valid_until": time("Until then the earlier password works too.")},
+    optional=["previous_valid_until"],
+)
+
+# ---------------------------------------------------------------- images
+
+_IMAGE: dict[str, Schema] = {
+    "name": text("team/api", "Without the registry's."),
+    "tag_count": whole(5, least=1),
+    "size_bytes": whole(157286400, "Every distinct blob once, and the manifests."),
+    "last_pushed": time(),
+}
+_TAG: dict[str, Schema] = {
+    "name": text("v1.2.0"),
+    "digest": digest(),
+    "size_bytes": whole(31457280, "The manifest and all that it references."),
+    "pushed_at": time(),
+}
+_RECLAIMABLE = whole(31457280, "What deleting it and a collection would give back.")
+PLATFORM = resource(
+    "Platform",
+    {"os": text("linux"), "architecture": text("arm64"), "variant": text("v8")},
+    optional=["variant"],
+)
+REFERRER = resource(
+    "Referrer",
+    {
+        "digest": digest(),
+        "media_type": nullable(text("application/vnd.oci.image.manifest.v1+json")),
+        "artifact_type": nullable(text("application/spdx+json")),
+        "size_bytes": whole(1180),
+        "annotations": {"type": "object", "description": "As they were pushed."},
+    },
+    about="A signature, an SBOM, an attestation: a manifest that names this one as its subject.",
+)
+IMAGE_SUMMARY = resource("ImageSummary", _IMAGE)
+IMAGE = resource("Image", {**_IMAGE, "reclaimable_bytes": _RECLAIMABLE})
+TAG_SUMMARY = resource("TagSummary", _TAG)
+TAG = resource(
+    "Tag",
+    {
+        **_TAG,
+        "media_type": text("application/vnd.oci.image.index.v1+json"),
+        "artifact_type": nullable(text("application/spdx+json")),
+        "platforms": array(PLATFORM, "What it runs on; empty where it is no image."),
+        "referrers": array(REFERRER),
+        "reclaimable_bytes": _RECLAIMABLE,
+    },
+)
+TAG_EVENT = resource(
+    "TagEvent",
+    {
+        "action": one_of(["set", "deleted"]),
+        "digest": nullable(digest(), "What it named from then on; null where it was deleted."),
+        "by": text("robot$my-images"),
+        "at": time(),
+        "restorable": flag("What it named is still there.", example=True),
+        "restorable_until": nullable(time(), "At least; null: no end, or it is gone."),
+    },
+)
+TAG_RESTORED = resource("TagRestored", {"name": text("v1.2.0"), "digest": digest()})
+IMAGE_RESTORED = resource(
+    "ImageRestored",
+    {
+        "name": text("team/api"),
+        "restored": array(text("v1.2.0"), "The tags that name again what they named."),
+        "failed": array(text("v0.9"), "The tags whose manifests are gone."),
+    },
+)
+
+# ---------------------------------------------------------------- garbage collection
+
+_JOB: dict[str, Schema] = {"job_id": identity("gc"), "status": one_of(JobStatus), "started_at": time()}
+JOB_STARTED = resource("JobStarted", _JOB)
+JOB = resource(
+    "Job",
+    {
+        **_JOB,
+        "phase": text("", "What it is doing."),
+        "progress": record({"done": whole(0), "total": whole(0)}, about="Steps of the phase."),
+        "bytes_freed": whole(1073741824, "What the disk got back."),
+        "blobs_deleted": whole(12),
+        "manifests_deleted": whole(4),
+        "dry_run": flag("Nothing was deleted: the figures say what would have been.", example=True),
+        "held": array(
+            record({"image": text("team/api"), "digest": digest(), "seconds": whole(900)}),
+            "What a push in progress still holds, and for at most how many seconds.",
+        ),
+        "error": text("the store failed; run the collection again once the disk is well"),
+        "completed_at": time(),
+    },
+    optional=["dry_run", "held", "error", "completed_at"],
+)
+REPORT_ITEM = resource(
+    "ReportItem",
+    {
+        "kind": one_of(["manifest", "blob"]),
+        "image": nullable(text("team/api")),
+        "digest": digest(),
+        "reason": text("untagged", "Why nothing holds it."),
+        "size_bytes": whole(31457280),
+    },
+)
+EXPLANATION = resource(
+    "Explanation",
+    {
+        "digest": digest(),
+        "kind": one_of(["manifest", "blob"]),
+        "kept": flag("False: the next collection takes it.", example=True),
+        "reason": one_of(["tag", "lease", "untagged_window", "undo_window", "other_registry", "none"]),
+        "image": nullable(text("team/api")),
+        "path": array(text("v1.2.0"), "From a tag down to the digest, the shortest way."),
+        "until": nullable(time(), "When the lease or the window ends."),
+    },
+)
+
+# ---------------------------------------------------------------- API tokens
+
+SCOPE_FORM = r"^(?:admin|read|registry:reg_[0-9a-v]{26})$"
+_API_TOKEN: dict[str, Schema] = {
+    "id": identity("tok"),
+    "name": text("ci"),
+    "scopes": array(
+        text("read", pattern=r"^(?:admin|read|registry:reg_[0-9a-v]{26})$"),
+        "admin, read, or registry: and a registry's id.",
+    ),
+    "expires_at": nullable(time(), "null: never."),
+    "last_used_at": nullable(time(), "Written now and then."),
+    "created_at": time(),
+}
+API_TOKEN = resource("ApiToken", _API_TOKEN)
+API_TOKEN_CREATED = resource(
+    "ApiTokenCreated", {**_API_TOKEN, "token": text("rsv_…", "Shown this once: the server keeps only its hash.")}
+)
