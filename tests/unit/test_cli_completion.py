@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,17 @@ def test_every_example_can_be_parsed() -> None:
             line = row.example.partition(" < ")[0].partition(" > ")[0].removeprefix("source <(").removesuffix(")")
             options = _parser(NAMES).parse_args(shlex.split(line)[1:])
             assert options.run is row.run, row.example
+
+
+def test_every_command_stands_in_the_documentation_with_its_example() -> None:
+    documented = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    missing = [
+        row.example
+        for group in GROUPS
+        for row in rows(group)
+        if f"| `{row.example}` | {row.summary} |" not in documented
+    ]
+    assert missing == []
 
 
 def test_a_command_that_is_not_used_is_not_imported() -> None:
