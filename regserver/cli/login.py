@@ -16,6 +16,7 @@ from regserver.cli.exits import DENIED, USAGE, CommandError
 from regserver.cli.parsing import Command, argument
 from regserver.cli.session import Session, is_interactive
 from regserver.cli.words import plain
+from regserver.config import is_loopback
 
 ADMIN = "admin"
 _AT = "the server; like --server"
@@ -39,6 +40,8 @@ def _login_person(session: Session, options: argparse.Namespace) -> None:
     found = settings.resolve(options.server, options.token, session.environment)
     given = found.token if found.source in ("--token", settings.TOKEN_VARIABLE) else None
     token = _typed(found.server, given, options)
+    if token is not None and not _is_private(found.server):
+        session.out.note(f"warning: {found.server} is plain HTTP; who listens on the way reads the token")
     api = Api(found.server, token, "this login")
     registries = api.pages("/registries", None, 1)
     saved = settings.load(session.environment).with_login(found.server, token)
@@ -49,6 +52,11 @@ def _login_person(session: Session, options: argparse.Namespace) -> None:
     elif not options.no_docker:
         host = str(registries[0]["endpoint"]).partition("/")[0] if registries else urlsplit(found.server).netloc
         _login_docker(session, api, host)
+
+
+def _is_private(server: str) -> bool:
+    parts = urlsplit(server)
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")
 
 
 def _typed(server: str, given: str | None, options: argparse.Namespace) -> str | None:

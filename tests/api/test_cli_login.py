@@ -247,3 +247,10 @@ async def test_the_folder_for_configs_may_be_elsewhere(shell: Shell, tmp_path: P
     await shell.succeed("login", "--token-stdin", stdin=ADMIN_TOKEN)
     assert (tmp_path / "xdg" / "regserver" / "config.toml").exists()
     assert not shell.config.exists()
+
+
+async def test_login_warns_of_a_token_in_the_open(shell: Shell) -> None:
+    near = await shell.succeed("login", "--token-stdin", stdin=ADMIN_TOKEN)
+    assert near.err == ""
+    far = str(shell.server).replace("127.0.0.1", "0.0.0.0")
+    assert "plain HTTP" in (await shell.succeed("login", far, "--token-stdin", stdin=ADMIN_TOKEN)).err

@@ -1,63 +1,22 @@
 """How the client takes what a server, or something between, may answer."""
 
-import http.server
-import json
-import threading
 from collections.abc import Iterator
 
 import pytest
 
 from regserver.cli.api import Api
 from regserver.cli.exits import CommandError, NoSuchResource
+from support.scripted import Scripted, scripted
 
 TOKEN = "a-token-of-somebody"
-Reply = tuple[int, dict[str, str], bytes]
-
-
-class Scripted(http.server.ThreadingHTTPServer):
-    """Answers what it was told to, one after the other, and remembers what it was asked."""
-
-    replies: list[Reply]
-    asked: list[tuple[str, str, str | None]]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def answer(self, status: int, document: object = None, **headers: str) -> None:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.replies.append((status, named, b"" if document is None else json.dumps(document).encode()))
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Scripted
-
-    def do_GET(self) -> None:
-        self.server.asked.append((self.command, self.path, self.headers["Authorization"]))
-        status, headers, body = self.server.replies.pop(0)
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_GET
-
-    def log_message(self, *_: object) -> None:
-        """A test's output is its own."""
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with Scripted(("127.0.0.1", 0), Handler) as found:
-        found.replies, found.asked = [], []
-        thread = threading.Thread(target=found.serve_forever)
-        thread.start()
+    with scripted() as found:
         yield found
-        found.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -162,6 +121,12 @@ def test_a_list_is_asked_for_page_by_page_and_no_further_than_needed(server: Scr
         server.answer(200, {"data": [page] * 100, "meta": {"total": 250, "page": page + 1, "per_page": 100}})
     assert len(api.pages("/x")) == 300
     assert [path for _, path, _ in server.asked] == [f"/v1/x?page={n}&per_page=100" for n in (1, 2, 3)]
-    server.answer(200, {"data": [0] * 100, "meta": {"total": 250, "page": 1, "per_page": 100}})
     assert len(api.pages("/x", None, 7)) == 7
     assert len(server.asked) == 4
+
+
+def test_a_server_that_cannot_now_is_to_be_asked_later(server: Scripted, api: Api) -> None:
+    server.answer(503, refusal("unavailable", "nothing was kept"))
+    with pytest.raises(CommandError, match="nothing was kept") as refused:
+        api.get("/x")
+    assert refused.value.hint == "try again later"
