@@ -15,6 +15,7 @@ import regserver.mgmt.routes
 import regserver.oci.routes
 import regserver.oci.token
 from regserver.auth import admin, keys
+from regserver.auth.api_tokens import ApiTokens
 from regserver.auth.authenticate import Authenticator
 from regserver.auth.authorize import Authorizer
 from regserver.auth.keys import KeyRefused, Keys
@@ -75,9 +76,9 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         opened.push_async_callback(blobs.close)
         core = Core(database, blobs, settings)
         collector = Collector(core)
-        housekeeping = Housekeeping(core, collector)
         purge = Purge(core, collector)
         services = await _services(core, collector, purge, admin_token)
+        housekeeping = Housekeeping(core, collector, flush=services.api_tokens.flush)
         await housekeeping.recover()  # from the tables alone, before the first request
         closing = opened.pop_all()
 
@@ -97,15 +98,16 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
 async def _services(core: Core, collector: Collector, purge: Purge, admin_token: str) -> Services:
     signing = await Keys.load(core.settings.root, core.db)
     tokens = Tokens(signing, core)
-    robots = Robots(signing, core)
+    robots, api_tokens = Robots(signing, core), ApiTokens(core)
     registries = Registries(core, robots.create, purge.wake)
     return Services(
         settings=core.settings,
         core=core,
-        authenticator=Authenticator(core, signing, tokens, robots, admin_token),
+        authenticator=Authenticator(core, signing, tokens, robots, admin_token, api_tokens),
         authorizer=Authorizer(core, registries.ensure),
         tokens=tokens,
         robots=robots,
+        api_tokens=api_tokens,
         blobs=Blobs(core),
         uploads=Uploads(core),
         manifests=Manifests(core),

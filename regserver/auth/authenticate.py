@@ -7,6 +7,7 @@ import binascii
 from dataclasses import dataclass
 
 from regserver.auth import admin
+from regserver.auth.api_tokens import ApiTokens
 from regserver.auth.keys import Keys
 from regserver.auth.robots import PREFIX, Robots, versions
 from regserver.auth.tokens import Bearer, Binding, Tokens
@@ -41,10 +42,13 @@ class Authenticator:
     With ``--dev`` everybody is the developer, and credentials are not even looked at: a client may hold stale ones.
     """
 
-    def __init__(self, core: Core, keys: Keys, tokens: Tokens, robots: Robots, admin_token: str) -> None:
+    def __init__(
+        self, core: Core, keys: Keys, tokens: Tokens, robots: Robots, admin_token: str, api_tokens: ApiTokens
+    ) -> None:
         self._core = core
         self._tokens = tokens
         self._robots = robots
+        self._api_tokens = api_tokens
         self._admin_token = admin_token
         self._admin_fingerprint = admin.fingerprint(admin_token)
 
@@ -59,6 +63,15 @@ class Authenticator:
                 return await self._bearer(await self._tokens.verify(value))
         account = (await self.identity(authorization, admin_bearer=True)).account
         return Caller(account, f"{account.subject or 'anonymous'}@{address}", shared=True)
+
+    async def manager(self, authorization: str | None, address: str) -> Caller:
+        """The same under /v1, where API tokens are known besides. Raises Unauthorized."""
+        if not self._core.settings.dev and authorization is not None:
+            scheme, value = _parts(authorization)
+            if scheme == "bearer" and (row := await self._api_tokens.authenticate(value)) is not None:
+                account = Account(Kind.API_TOKEN, row.id)
+                return Caller(account, f"{row.id}@{address}", shared=True, permit=row.permit)
+        return await self.caller(authorization, address)
 
     async def identity(self, authorization: str | None, *, admin_bearer: bool = False) -> Identity:
         """Whoever names itself to the token service: Basic or nobody, never a bearer token, which cannot renew itself.

@@ -10,7 +10,7 @@ from regserver.auth.policy import Facts, Means, Verdict
 from regserver.auth.scopes import Scopes
 from regserver.content.core import Core
 from regserver.errors import ErrorCode, RegistryError, Unauthorized
-from regserver.model.access import Access, Account, Action, Caller, Kind, Target
+from regserver.model.access import Access, Account, Action, Caller, Kind, Permit, Target
 from regserver.model.names import RepositoryName
 from regserver.storage.catalog import registries
 
@@ -47,9 +47,12 @@ class Authorizer:
         rights = policy.grants(caller.account, facts)
         return Target(facts.registry_id, name, rights) if facts is not None and Action.PULL in rights else None
 
-    def general(self, caller: Caller, access: Access) -> None:
-        """Routes that name no repository. Raises Unauthorized, or DENIED where only other credentials would do."""
-        verdict = policy.GENERAL[access][_means(caller)]
+    def general(self, caller: Caller, access: Access, registry_id: str | None = None) -> None:
+        """Routes that name no repository; ``registry_id`` is what stands in the path, unread.
+
+        Raises Unauthorized, DENIED where only other credentials would do, and NOT_FOUND where even that would tell
+        something."""
+        verdict = policy.GENERAL[access][_means(caller, registry_id)]
         if verdict is Verdict.ALLOW and access is Access.CATALOG and not caller.catalog:
             verdict = Verdict.IDENTIFY
         match verdict:
@@ -59,6 +62,8 @@ class Authorizer:
                 raise Unauthorized(scope=policy.required_scope(access), error=_error(caller))
             case Verdict.DENY:
                 raise RegistryError(ErrorCode.DENIED)
+            case Verdict.HIDE:
+                raise RegistryError(ErrorCode.NOT_FOUND)
             case unreachable:
                 assert_never(unreachable)
 
@@ -90,12 +95,25 @@ def _scopes(caller: Caller, name: RepositoryName) -> frozenset[Action]:
     return policy.EVERYTHING if caller.scopes is None else caller.scopes.get(name, policy.NOTHING)
 
 
-def _means(caller: Caller) -> Means:
+def _means(caller: Caller, registry_id: str | None = None) -> Means:
+    if caller.permit is not None:
+        return _permitted(caller.permit, registry_id)
     if caller.scopes is not None:
         return Means.TOKEN
     if caller.account.all_powerful:
         return Means.OPERATOR
     return Means.NONE if caller.account.kind is Kind.ANONYMOUS else Means.ROBOT
+
+
+def _permitted(permit: Permit, registry_id: str | None) -> Means:
+    """The strongest of its scopes here."""
+    if permit.admin:
+        return Means.API_ADMIN
+    if registry_id is not None and registry_id in permit.registries:
+        return Means.API_OWN
+    if permit.read:
+        return Means.API_READ
+    return Means.API_NOWHERE if registry_id is None else Means.API_OTHER
 
 
 def _error(caller: Caller) -> str | None:

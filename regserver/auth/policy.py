@@ -83,31 +83,45 @@ class Means(Enum):
     TOKEN = "token"  # noqa: S105 - a bearer token of the token service, an anonymous one too
     ROBOT = "robot"  # a robot's password
     OPERATOR = "operator"  # the administrator's token itself; anybody in --dev
+    API_ADMIN = "api_admin"  # an API token of that scope
+    API_READ = "api_read"  # an API token of that scope
+    API_OWN = "api_own"  # a registry's API token, on a route of that very registry
+    API_OTHER = "api_other"  # a registry's API token, on a route of another one
+    API_NOWHERE = "api_nowhere"  # a registry's API token, on a route that names no registry
 
 
 class Verdict(Enum):
     ALLOW = "allow"
     IDENTIFY = "identify"  # 401: say who you are, or widen your token
     DENY = "deny"  # 403: we know who you are, and no
+    HIDE = "hide"  # 404: for you there is no such thing, whether there is or not
 
 
 # Routes that name no repository. CATALOG with a bearer token needs its scope besides. A docker token never manages,
-# not even the administrator's: it is kept by clients that have no business under /v1.
+# not even the administrator's: it is kept by clients that have no business under /v1. An API token never does anything
+# else: outside of /v1 it is not even recognised.
+_ANYBODY = {means: Verdict.DENY if means.value.startswith("api") else Verdict.ALLOW for means in Means}
+_NO_MANAGER = {Means.NONE: Verdict.IDENTIFY, Means.TOKEN: Verdict.DENY, Means.ROBOT: Verdict.DENY}
+_MANAGER = {
+    **_NO_MANAGER,
+    Means.OPERATOR: Verdict.ALLOW,
+    Means.API_ADMIN: Verdict.ALLOW,
+    Means.API_READ: Verdict.DENY,
+    Means.API_OWN: Verdict.ALLOW,
+    Means.API_OTHER: Verdict.HIDE,
+    Means.API_NOWHERE: Verdict.DENY,
+}
 GENERAL: Mapping[Access, Mapping[Means, Verdict]] = MappingProxyType(
     {
         Access.OPEN: dict.fromkeys(Means, Verdict.ALLOW),
         Access.TOKEN: dict.fromkeys(Means, Verdict.ALLOW),
-        Access.LOGIN: {**dict.fromkeys(Means, Verdict.ALLOW), Means.NONE: Verdict.IDENTIFY},
-        Access.CATALOG: {**dict.fromkeys(Means, Verdict.ALLOW), Means.NONE: Verdict.IDENTIFY},
-        **{
-            access: {
-                Means.NONE: Verdict.IDENTIFY,
-                Means.TOKEN: Verdict.DENY,
-                Means.ROBOT: Verdict.DENY,
-                Means.OPERATOR: Verdict.ALLOW,
-            }
-            for access in (Access.API_READ, Access.API_SECRET, Access.API_WRITE)
-        },
+        Access.LOGIN: {**_ANYBODY, Means.NONE: Verdict.IDENTIFY},
+        Access.CATALOG: {**_ANYBODY, Means.NONE: Verdict.IDENTIFY},
+        Access.API_LIST: {**_MANAGER, Means.API_READ: Verdict.ALLOW, Means.API_NOWHERE: Verdict.ALLOW},
+        Access.API_READ: {**_MANAGER, Means.API_READ: Verdict.ALLOW},
+        Access.API_SECRET: _MANAGER,
+        Access.API_WRITE: _MANAGER,
+        Access.API_ADMIN: {**_MANAGER, Means.API_OWN: Verdict.DENY},
     }
 )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
+from typing import Protocol
 
 from regserver.content.clock import Clock
 from regserver.content.collector import BATCH, Collector
@@ -15,11 +17,24 @@ from regserver.storage.sql.port import DatabaseFailed, Transaction
 log = logging.getLogger("regserver.housekeeping")
 
 
+class Flush(Protocol):
+    """Writes what was noted outside of transactions; ``final``: nothing comes after it."""
+
+    def __call__(self, *, final: bool) -> Awaitable[None]: ...
+
+
 class Housekeeping:
-    def __init__(self, core: Core, collector: Collector | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        core: Core,
+        collector: Collector | None = None,
+        clock: Clock | None = None,
+        flush: Flush | None = None,
+    ) -> None:
         self._core = core
         self._collector = collector or Collector(core)
         self._clock = clock or Clock(core)
+        self._flush = flush
 
     async def recover(self) -> None:
         """Before the first request, from the tables alone: the clock runs. What else is open is resumed in ``run``."""
@@ -42,12 +57,22 @@ class Housekeeping:
             except DatabaseFailed as failed:
                 log.warning("housekeeping: %s", failed)
             await _sleep(stop, pause)
+        await self._flush_last()
 
     async def run_once(self) -> None:
-        """One turn: tick, expire, reap."""
+        """One turn: tick, expire, reap, flush."""
         await self._clock.tick()
         await self.expire_uploads()
         await self._collector.reap()
+        if self._flush is not None:
+            await self._flush(final=False)
+
+    async def _flush_last(self) -> None:
+        try:
+            if self._flush is not None:
+                await self._flush(final=True)
+        except DatabaseFailed as failed:
+            log.warning("housekeeping: %s", failed)
 
     async def expire_uploads(self) -> int:
         """Moves the keys of sessions past their age from ``uploads`` to ``trash``: safe under a live request (L2)."""

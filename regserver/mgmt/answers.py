@@ -17,9 +17,9 @@ def single(data: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, 
     return _json({"data": data}, status, headers or {})
 
 
-def secret(data: Mapping[str, Any]) -> web.Response:
+def secret(data: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """An answer that no cache on its way may keep (RFC 9111 §5.2.2.5)."""
-    return _json({"data": data}, 200, {hdrs.CACHE_CONTROL: "no-store"})
+    return _json({"data": data}, status, {hdrs.CACHE_CONTROL: "no-store", **(headers or {})})
 
 
 def listed(request: web.Request, rows: Sequence[Mapping[str, Any]], total: int, paging: Paging) -> web.Response:

@@ -31,6 +31,11 @@ def job_id(request: web.Request) -> str:
     return _identity(request, "job_id", "gc")
 
 
+def token_id(request: web.Request) -> str:
+    """Raises RegistryError NOT_FOUND."""
+    return _identity(request, "token_id", "tok")
+
+
 def _identity(request: web.Request, part: str, prefix: str) -> str:
     text = request.match_info[part]
     if not is_id(prefix, text):

@@ -61,7 +61,7 @@ _UPDATE = Record({"public": _PUBLIC, "quota": _QUOTA})
 async def list_registries(request: web.Request, call: Call) -> web.Response:
     query = Query(request)
     paging, sort = query.paging(), query.sort(RegistrySort, RegistrySort.CREATED_AT)
-    chosen = RegistryFilter(query.text("name"), query.text("q"))
+    chosen = RegistryFilter(query.text("name"), query.text("q"), call.caller.visible)
     query.finish()
     rows, total = await call.services.registries.page(chosen, sort, paging.per_page, paging.offset)
     host = answers.host(request, call)

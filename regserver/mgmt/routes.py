@@ -13,17 +13,20 @@ from regserver.mgmt.registries import (
     list_registries,
     update_registry,
 )
+from regserver.mgmt.tokens import create_token, delete_token, get_token, list_tokens
 from regserver.mgmt.undo import list_history, restore_image, restore_tag
 from regserver.model.access import Access
 from regserver.web.context import Route
 
 _ALL = "/v1/registries"
 _ONE = "/v1/registries/{registry_id}"
+_TOKENS = "/v1/tokens"
+_TOKEN = _TOKENS + "/{token_id}"
 _IMAGE = _ONE + "/images/{image:.+}"
 
 _DESCRIBED = (
-    Route("GET", _ALL, Access.API_READ, list_registries),
-    Route("POST", _ALL, Access.API_WRITE, create_registry),
+    Route("GET", _ALL, Access.API_LIST, list_registries),
+    Route("POST", _ALL, Access.API_ADMIN, create_registry),
     Route("GET", _ONE, Access.API_READ, get_registry),
     Route("PATCH", _ONE, Access.API_WRITE, update_registry),
     Route("DELETE", _ONE, Access.API_WRITE, delete_registry),
@@ -43,6 +46,10 @@ _DESCRIBED = (
     Route("GET", _ONE + "/gc/{job_id}", Access.API_READ, get_job),
     Route("GET", _ONE + "/gc/{job_id}/report", Access.API_READ, get_report),
     Route("GET", _ONE + "/explain/{digest}", Access.API_READ, explain),
+    Route("GET", _TOKENS, Access.API_ADMIN, list_tokens),
+    Route("POST", _TOKENS, Access.API_ADMIN, create_token),
+    Route("GET", _TOKEN, Access.API_ADMIN, get_token),
+    Route("DELETE", _TOKEN, Access.API_ADMIN, delete_token),
 )
 
 ROUTES = (*_DESCRIBED, *describing(_DESCRIBED))

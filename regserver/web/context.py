@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from regserver.auth.api_tokens import ApiTokens
 from regserver.auth.authenticate import Authenticator
 from regserver.auth.authorize import Authorizer
 from regserver.auth.robots import Robots
@@ -32,6 +33,7 @@ class Services:
     authorizer: Authorizer
     tokens: Tokens
     robots: Robots
+    api_tokens: ApiTokens
     blobs: Blobs
     uploads: Uploads
     manifests: Manifests
@@ -63,7 +65,8 @@ Handler = Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A row of a route table. ``path`` is aiohttp's pattern; ``{name}`` under /v2 is a repository."""
+    """A row of a route table. ``path`` is aiohttp's pattern; ``{name}`` under /v2 is a repository, ``{registry_id}``
+    under /v1 a registry: what a registry's API token is held against."""
 
     method: str
     path: str

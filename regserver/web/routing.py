@@ -63,12 +63,14 @@ def _handle(route: Route, services: Services) -> Handle:
         if route.access not in _UNASKED:
             name = _repository(request, route.access)
             try:
-                caller = await services.authenticator.caller(credentials, request.remote or "")
+                asked = services.authenticator.manager if route.access.manages else services.authenticator.caller
+                caller = await asked(credentials, request.remote or "")
             except Unauthorized as refused:  # a client that comes again only once must learn now what to ask for
                 refused.scope = required_scope(route.access, name)
                 raise
             request[FACTS].subject = caller.account.subject
-            target = await _authorise(services, caller, route.access, name)
+            registry_id = request.match_info.get("registry_id")
+            target = await _authorise(services, caller, route.access, name, registry_id)
         await _continue(request)
         return await route.handler(request, Call(services, caller, target))
 
@@ -80,10 +82,12 @@ def _repository(request: web.Request, access: Access) -> RepositoryName | None:
     return RepositoryName.parse(request.match_info["name"]) if access.actions else None
 
 
-async def _authorise(services: Services, caller: Caller, access: Access, name: RepositoryName | None) -> Target | None:
+async def _authorise(
+    services: Services, caller: Caller, access: Access, name: RepositoryName | None, registry_id: str | None
+) -> Target | None:
     if name is not None:
         return await services.authorizer.repository(caller, access, name)
-    services.authorizer.general(caller, access)
+    services.authorizer.general(caller, access, registry_id)
     return None
 
 

@@ -18,7 +18,7 @@ from aiohttp import encode_basic_auth
 
 from regserver.app import ROUTES
 from regserver.auth.keys import Keys
-from regserver.model.access import Access
+from regserver.model.access import Access, Permit
 from regserver.web.context import SERVICES, Services
 from support.identities import PULL, add_robot
 from support.pushing import IMAGE, Answer, Registry, digest_of, make_image, push_blob, push_manifest, start_upload
@@ -60,6 +60,8 @@ PATHS: dict[str, str] = {
     "/v1/registries/{registry_id}/gc/{job_id}": "/v1/registries/{id}/gc/{job}",
     "/v1/registries/{registry_id}/gc/{job_id}/report": "/v1/registries/{id}/gc/{job}/report",
     "/v1/registries/{registry_id}/explain/{digest}": "/v1/registries/{id}/explain/{layer}",
+    "/v1/tokens": "/v1/tokens",
+    "/v1/tokens/{token_id}": "/v1/tokens/{token}",
 }
 BODILESS = {"GET", "HEAD", "OPTIONS", "DELETE"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -108,8 +110,10 @@ BODIES: dict[tuple[str, str], Callable[[Town, Comer], tuple[bytes, Mapping[str, 
     ("POST", "/v1/registries/{registry_id}/gc"): lambda town, comer: (b"", {}),
     ("POST", f"{ONE_TAG}/restore"): lambda town, comer: (b"", {}),
     ("POST", "/v1/registries/{registry_id}/images/{image}/restore"): lambda town, comer: (b"", {}),
+    ("POST", "/v1/tokens"): lambda town, comer: (b'{"name": "made", "scopes": ["admin"]}', JSON),
 }
 
+API_TOKENS = ("read token", "registry token", "other registry's token")  # under /v1, and nothing elsewhere
 # Per access, who gets what: 2 is any success. Whoever is not named in a line gets what stands at its end.
 MATRIX: dict[Access, tuple[dict[str, int], int]] = {
     Access.OPEN: ({}, 2),
@@ -123,13 +127,20 @@ MATRIX: dict[Access, tuple[dict[str, int], int]] = {
     Access.PUSH: (dict.fromkeys(("owner", "administrator", "administrator's token"), 2), 401),
     Access.DELETE: (dict.fromkeys(("owner", "administrator", "administrator's token"), 2), 401),
     **{
-        access: ({"nobody": 401, "administrator": 2, "administrator's token": 2}, 403)
-        for access in (Access.API_READ, Access.API_SECRET, Access.API_WRITE)
+        access: ({"nobody": 401, "administrator": 2, "administrator's token": 2, **more}, 403)
+        for access, more in {
+            Access.API_LIST: dict.fromkeys(API_TOKENS, 2),
+            Access.API_READ: {"read token": 2, "registry token": 2, "other registry's token": 404},
+            Access.API_SECRET: {"registry token": 2, "other registry's token": 404},
+            Access.API_WRITE: {"registry token": 2, "other registry's token": 404},
+            Access.API_ADMIN: {},
+        }.items()
     },
 }
 DEAD = {"made-up password", "made-up token", "rotated password", "rotated token"}
-STRANGERS = ["nobody", *sorted(DEAD), "other tenant", "other tenant's token"]
-INSIDERS = ["reader", "reader's token", "owner", "administrator", "administrator's token"]
+STRANGERS = ["nobody", *sorted(DEAD), "other tenant", "other tenant's token", "other registry's token"]
+INSIDERS = ["reader", "reader's token", "owner", "read token", "registry token"]
+INSIDERS += ["administrator", "administrator's token"]
 # A reader may ask for the state of an upload, but only of its own, and it can have none.
 UPLOAD_OF_ANOTHER = {("GET", "/v2/{name}/blobs/uploads/{upload}"), ("HEAD", "/v2/{name}/blobs/uploads/{upload}")}
 
@@ -150,7 +161,11 @@ def demanded(method: str, path: str) -> Access:
         return Access.OPEN
     if path in SPECIAL:
         return SPECIAL[path]
+    if path.startswith("/v1/tokens") or (method, path) == ("POST", "/v1/registries"):
+        return Access.API_ADMIN
     if path.startswith("/v1/"):
+        if path == "/v1/registries":
+            return Access.API_LIST
         if path.endswith("credentials"):
             return Access.API_SECRET
         return Access.API_READ if method in ("GET", "HEAD") else Access.API_WRITE
@@ -184,7 +199,7 @@ def expected(route: tuple[str, str], access: Access, comer: Comer) -> int:
         if route[0] == "POST":
             return 2 if comer.login and comer.name not in DEAD else 401
         return 401 if comer.is_bearer or comer.name in DEAD else 2
-    if comer.name in DEAD:
+    if comer.name in DEAD or (comer.name in API_TOKENS and not access.value.startswith("api")):
         return 401
     if comer.name.startswith("reader") and route in UPLOAD_OF_ANOTHER:
         return 404
@@ -214,6 +229,7 @@ async def founded(root: Path) -> AsyncIterator[Town]:
             "layer": await push_blob(admin, "alpha/api", LAYER),
             "sent": digest_of(SENT),
             "job": await collected(admin, ids["alpha"]),
+            "token": (await services.api_tokens.create("spare", Permit(admin=True), None))[0].id,
         }
         secrets = [
             LAYER,
@@ -243,6 +259,8 @@ async def invite(nobody: Registry, ids: Mapping[str, str], old: Mapping[str, str
     owner = (await services.robots.rotate(ids["alpha"]))[:2]
     other = await services.robots.credentials(ids["beta"])
     reader = await add_robot(services.core, keys, ids["alpha"], "robot$alpha+reader", PULL)
+    permits = Permit(read=True), *(Permit(registries=frozenset({ids[name]})) for name in ("alpha", "beta"))
+    api = [(await services.api_tokens.create("a", permit, None))[1] for permit in permits]
     made_up = dead_token.rpartition(".")[0] + "." + "A" * 342
     comers = [
         Comer("nobody", None),
@@ -257,6 +275,7 @@ async def invite(nobody: Registry, ids: Mapping[str, str], old: Mapping[str, str
         basic("owner", owner),
         basic("administrator", ("admin", ADMIN_TOKEN)),
         Comer("administrator's token", f"Bearer {ADMIN_TOKEN}"),
+        *(Comer(name, f"Bearer {token}") for name, token in zip(API_TOKENS, api, strict=True)),
     ]
     return {comer.name: comer for comer in comers}
 
@@ -277,10 +296,11 @@ async def send(town: Town, comer: Comer, route: tuple[str, str], words: Mapping[
 
 
 async def dump(town: Town) -> dict[str, list[Any]]:
-    """Every row but the clock's, and but the one that /readyz writes to see whether it can."""
+    """Every row but the clock's, the one that /readyz writes to see whether it can, and when a token was used."""
     db = town.services.core.db
     tables = [row[0] for row in await db.fetch("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
     rows = {table: await db.fetch(f"SELECT * FROM {table}") for table in tables if table != "clock"}
+    rows["api_tokens"] = [row[:-1] for row in rows["api_tokens"]]
     return rows | {"installation": [row for row in rows["installation"] if row[0] != "ready_at"]}
 
 
@@ -327,7 +347,7 @@ async def test_a_stranger_learns_and_changes_nothing(root: Path, name: str) -> N
         admin = town.come("administrator")
         there = {**town.words, "upload": (await start_upload(admin, "alpha/api")).rpartition("/")[2]}
         nowhere = {**there, "registry": "nowhere", "id": there["id"][:-4] + "0000", "upload": "0" * 32}
-        nowhere |= {"layer": digest_of(b"nothing"), "job": "gc_" + "0" * 26}
+        nowhere |= {"layer": digest_of(b"nothing"), "job": "gc_" + "0" * 26, "token": "tok_" + "0" * 26}
         before = await dump(town)
         wrong = []
         for route, access in served(town).items():
@@ -355,7 +375,7 @@ def rank(route: tuple[str, str]) -> tuple[int, bool, bool, int]:
 async def test_an_insider_is_let_in_where_it_should_be(root: Path, name: str) -> None:
     async with founded(root) as town:
         comer = town.comers[name]
-        uploader = town.come(name if not name.startswith("reader") else "administrator")
+        uploader = town.come(name if not name.startswith("re") else "administrator")  # who may not push
         wrong = []
         for route, access in sorted(served(town).items(), key=lambda item: rank(item[0])):
             words = dict(town.words)
@@ -367,6 +387,9 @@ async def test_an_insider_is_let_in_where_it_should_be(root: Path, name: str) ->
                 wrong.append(f"{route}: {answer.status} instead of {wanted}, {answer.body[:200]!r}")
             if not name.startswith("administrator"):
                 told = answer.body + str(answer.headers).encode()
-                secrets = [ADMIN_TOKEN.encode(), *([town.secrets[5]] if name != "owner" else [])]
+                secrets = [
+                    ADMIN_TOKEN.encode(),
+                    *([town.secrets[5]] if name not in ("owner", "registry token") else []),
+                ]
                 wrong += [f"{route} tells a password" for secret in secrets if secret in told]
         assert wrong == []

@@ -36,6 +36,8 @@ _FOREIGN = re.compile(
 
 # Statements that may walk a table or an index of it, "module.NAME: table", and why that is bounded.
 WALKS = {
+    "api_tokens._COUNT: api_tokens": "an administrator lists the tokens, which administrators made one by one",
+    "api_tokens._PAGE: api_tokens": "stops at LIMIT, in the order of the key",
     "accounts._USERNAMES_BY_KEY: credentials": "at start, and by an operator who retires a key",
     "garbage.BATCH: trash": "stops at LIMIT, in the order of the key",
     "jobs._ALL_RUNNING: gc_jobs": "at start only",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from regserver.auth import jws
+from regserver.auth.api_tokens import ApiTokens
 from regserver.auth.authenticate import Authenticator
 from regserver.auth.authorize import Authorizer
 from regserver.auth.keys import FOLDER, Keys, generate, make_folder
@@ -107,7 +108,7 @@ async def opened_house(
         keys = await Keys.load(root, db)
         tokens, robots = Tokens(keys, core), Robots(keys, core)
         registries = Registries(core, robots.create, lambda: None)
-        authenticator = Authenticator(core, keys, tokens, robots, admin_token)
+        authenticator = Authenticator(core, keys, tokens, robots, admin_token, ApiTokens(core))
         authorizer = Authorizer(core, registries.ensure)
         yield House(core, keys, tokens, robots, registries, authenticator, authorizer)
     finally:

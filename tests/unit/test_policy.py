@@ -54,19 +54,21 @@ def test_the_tables_have_every_cell() -> None:
 
 
 GENERAL = """
-             none      token  robot  operator
-open         allow     allow  allow  allow
-token        allow     allow  allow  allow
-login        identify  allow  allow  allow
-catalog      identify  allow  allow  allow
-api_read     identify  deny   deny   allow
-api_secret   identify  deny   deny   allow
-api_write    identify  deny   deny   allow
+             none      token  robot  operator  api_admin  api_read  api_own  api_other  api_nowhere
+open         allow     allow  allow  allow     allow      allow     allow    allow      allow
+token        allow     allow  allow  allow     allow      allow     allow    allow      allow
+login        identify  allow  allow  allow     deny       deny      deny     deny       deny
+catalog      identify  allow  allow  allow     deny       deny      deny     deny       deny
+api_list     identify  deny   deny   allow     allow      allow     allow    hide       allow
+api_read     identify  deny   deny   allow     allow      allow     allow    hide       deny
+api_secret   identify  deny   deny   allow     allow      deny      allow    hide       deny
+api_write    identify  deny   deny   allow     allow      deny      allow    hide       deny
+api_admin    identify  deny   deny   allow     allow      deny      deny     hide       deny
 """
 CELLS = [
     (Access(name), Means(means), Verdict(verdict))
     for name, *verdicts in map(str.split, GENERAL.strip().splitlines()[1:])
-    for means, verdict in zip(GENERAL.split()[:4], verdicts, strict=True)
+    for means, verdict in zip(GENERAL.strip().splitlines()[0].split(), verdicts, strict=True)
 ]
 
 

@@ -45,10 +45,11 @@ class RegistryFigures:
 
 @dataclass(frozen=True, slots=True)
 class RegistryFilter:
-    """``name`` exactly, ``containing`` anywhere in it in either case; None does not filter."""
+    """``name`` exactly, ``containing`` anywhere in it in either case, one of ``ids``; None does not filter."""
 
     name: str | None = None
     containing: str | None = None
+    ids: frozenset[str] | None = None
 
 
 class RegistrySort(StrEnum):
@@ -115,6 +116,7 @@ _PAGE = """
 WITH matching AS (
     SELECT id, name, status, status_message, public, quota_bytes, used_bytes, created_at, updated_at
     FROM registries WHERE status <> 'deleting' AND name = COALESCE($1, name) AND name LIKE $2 ESCAPE '!'
+    AND ($5 = '' OR $5 LIKE '%,' || id || ',%')
 ), page AS (
     SELECT * FROM matching ORDER BY <order> LIMIT $3 OFFSET $4
 )
@@ -148,7 +150,8 @@ async def page(
 ) -> tuple[list[RegistryFigures], int]:
     """One page, and how many there are on all pages."""
     pattern = f"%{escape_like(chosen.containing.lower())}%" if chosen.containing else "%"
-    rows = await reader.fetch(_PAGES[sort], chosen.name, pattern, limit, offset)
+    ids = "" if chosen.ids is None else f",{','.join(sorted(chosen.ids))},"
+    rows = await reader.fetch(_PAGES[sort], chosen.name, pattern, limit, offset, ids)
     return [RegistryFigures(_row(row[1:-1]), row[-1]) for row in rows if row[1] is not None], rows[0][0]
 
 

@@ -1,0 +1,102 @@
+"""Tokens of the management API: ``rsv_…``, shown once, kept as SHA-256 only.
+
+A token of 190 random bits needs neither salt nor a slow hash: nobody guesses what it was from its digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from regserver.auth import admin
+from regserver.content.core import Core
+from regserver.errors import ErrorCode, RegistryError
+from regserver.model.access import Permit
+from regserver.model.ids import new_id
+from regserver.model.times import now_ms
+from regserver.storage.catalog import api_tokens, registries
+from regserver.storage.catalog.api_tokens import ApiTokenRow
+from regserver.storage.sql.port import Transaction
+
+WRITE_EVERY_MS = 60_000  # how often the last use of one token is written, at most
+
+
+class UnknownRegistries(Exception):
+    """Scopes name registries that are not there: ``scopes`` says which."""
+
+    def __init__(self, scopes: Sequence[str]) -> None:
+        super().__init__(", ".join(scopes))
+        self.scopes = scopes
+
+
+class ApiTokens:
+    """``clock``: milliseconds since 1970. It decides when a token ends, which is a permission and no deletion."""
+
+    def __init__(self, core: Core, clock: Callable[[], int] = now_ms) -> None:
+        self._core = core
+        self._clock = clock
+        self._used: dict[str, int] = {}  # what is still to be written: a crash loses it, and nothing rests on it
+        self._written: dict[str, int] = {}
+
+    async def create(self, name: str, permit: Permit, expires_at: int | None) -> tuple[ApiTokenRow, str]:
+        """(row, the token, which cannot be shown again). Raises UnknownRegistries."""
+        token = admin.new_token()
+        row = ApiTokenRow(new_id("tok"), name, permit, expires_at, self._clock())
+
+        async def body(tx: Transaction) -> None:
+            known = {identity for identity in permit.registries if await registries.by_id(tx, identity) is not None}
+            if known != permit.registries:
+                raise UnknownRegistries(Permit(registries=permit.registries - known).scopes)
+            await api_tokens.insert(tx, row, _digest(token))
+
+        await self._core.db.write(body)
+        return row, token
+
+    async def get(self, token_id: str) -> ApiTokenRow:
+        """Raises RegistryError NOT_FOUND."""
+        row = await api_tokens.by_id(self._core.db, token_id)
+        if row is None:
+            raise RegistryError(ErrorCode.NOT_FOUND)
+        return row
+
+    async def page(self, limit: int, offset: int) -> tuple[list[ApiTokenRow], int]:
+        return await self._core.db.read(partial(api_tokens.page, limit=limit, offset=offset))
+
+    async def delete(self, token_id: str) -> None:
+        """Once this returns the token is dead. Raises RegistryError NOT_FOUND."""
+        if not await self._core.db.write(partial(api_tokens.delete, token_id=token_id)):
+            raise RegistryError(ErrorCode.NOT_FOUND)
+
+    async def authenticate(self, token: str) -> ApiTokenRow | None:
+        """The live row of the token, read anew each time; None where there is none or it has expired."""
+        if not admin.is_token(token):
+            return None
+        row, now = await api_tokens.by_hash(self._core.db, _digest(token)), self._clock()
+        if row is None or (row.expires_at is not None and row.expires_at <= now):
+            return None
+        self._used[row.id] = now
+        return row
+
+    async def flush(self, *, final: bool = False) -> None:
+        """Writes the last uses in one transaction, each token's once a minute, or whatever is left if ``final``.
+
+        Raises DatabaseFailed; then all of it is written the next time."""
+        now = self._clock()
+        recent = {} if final else {key: at for key, at in self._written.items() if now - at < WRITE_EVERY_MS}
+        batch = {key: at for key, at in self._used.items() if key not in recent}
+        self._written = recent
+        if not batch:
+            return
+
+        async def body(tx: Transaction) -> None:
+            for token_id, at in batch.items():
+                await api_tokens.used(tx, token_id, at)
+
+        await self._core.db.write(body)
+        self._written = {**recent, **dict.fromkeys(batch, now)}
+        self._used = {key: at for key, at in self._used.items() if at != batch.get(key)}
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
