@@ -39,7 +39,8 @@ class DockerConfig:
             self._entries()[host] = {"auth": auth}
             self._write()
             return str(self.file)
-        self._run(helper, "store", json.dumps({"ServerURL": host, "Username": username, "Secret": password}))
+        request = json.dumps({"ServerURL": host, "Username": username, "Secret": password})
+        self._run(helper, "store", request, secret=password)
         self._entries()[host] = {}  # as docker does: the host is known, its password is the helper's
         self._write()
         return helper
@@ -81,8 +82,11 @@ class DockerConfig:
             hint="repair it, or let DOCKER_CONFIG name another folder",
         )
 
-    def _run(self, helper: str, action: str, given: str) -> None:
-        """One call of docker's credential helper protocol: the request on stdin, never in an argument."""
+    def _run(self, helper: str, action: str, given: str, secret: str = "") -> None:
+        """One call of docker's credential helper protocol: the request on stdin, never in an argument.
+
+        What a helper says when it fails may repeat what it was given: ``secret`` is taken out of it.
+        """
         program = shutil.which(helper)
         hint = f"install it, or take its name out of credsStore and credHelpers in {self.file}"
         if program is None:
@@ -94,5 +98,6 @@ class DockerConfig:
         except subprocess.TimeoutExpired:
             raise CommandError(f"{helper} {action} does not end", hint=hint) from None
         if done.returncode != 0:
-            said = plain((done.stdout + done.stderr).strip().replace(given, "…"))[:200]
+            said = (done.stdout + done.stderr).strip()
+            said = plain(said.replace(secret, "…") if secret else said)[:200]
             raise CommandError(f"{helper} {action} failed: {said}", hint=hint)

@@ -19,6 +19,7 @@ HELPER = """#!/bin/sh
 # docker's credential helper protocol, into a file
 echo "$1" >> "$HOME/helper.log"
 cat >> "$HOME/helper.log"
+[ "${HELPER_EXIT:-0}" = 0 ] || sed 's/.*"Secret"/no keyring for "Secret"/' "$HOME/helper.log"
 exit "${HELPER_EXIT:-0}"
 """
 
@@ -188,6 +189,7 @@ async def test_a_helper_that_fails_changes_nothing_and_shows_no_secret(guarded: 
     shell = with_helper(shell, {"credsStore": "fake"}, code=1)
     ended = await shell.run("login", "--registry", "mine")
     assert (ended.code, "docker-credential-fake store failed" in ended.err) == (1, True)
+    assert "no keyring for" in ended.err
     assert "eyJ" not in ended.err
     assert json.loads(shell.docker.read_text()) == {"credsStore": "fake"}
 
