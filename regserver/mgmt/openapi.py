@@ -209,7 +209,11 @@ def _refusal(status: int, codes: list[ErrorCode]) -> Document:
 
 def _headers(names: Iterable[str]) -> Document:
     found = {name: RESPONSE_HEADERS[name] for name in names}
-    return {name: {"description": about, "schema": schema} for name, (schema, about) in found.items()}
+    return {_spelt(name): {"description": about, "schema": schema} for name, (schema, about) in found.items()}
+
+
+def _spelt(header: str) -> str:
+    return "ETag" if header == hdrs.ETAG else str(header)  # as RFC 9110 has it
 
 
 _PHRASES = {200: "Done.", 201: "Created.", 204: "Done; there is nothing to say."}

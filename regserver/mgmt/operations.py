@@ -150,7 +150,7 @@ def operation_of(route: Route) -> Operation:
 # ---------------------------------------------------------------- what may be refused
 
 _ALWAYS = frozenset({ErrorCode.REQUEST_INVALID, ErrorCode.INTERNAL, ErrorCode.UNAVAILABLE})
-_IDENTIFIED = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.DENIED})
+_IDENTIFIED = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.DENIED, ErrorCode.TOO_MANY_REQUESTS})
 _BY_BODY = frozenset(
     {
         ErrorCode.MALFORMED_JSON,

@@ -24,6 +24,7 @@ from yarl import URL
 from regserver.app import create_app
 from regserver.config import Settings
 from regserver.serving import make_runner
+from support.description import Watch, recording
 
 PATIENCE_SECONDS = 30.0  # longer than anything should take; what waits longer has failed
 ADMIN_TOKEN = "the-administrator-token-of-these-tests"
@@ -43,12 +44,17 @@ async def served_app(root: Path, **changes: Any) -> AsyncIterator[Client]:
     """A client of a registry on `root`, closed in order at the end. `changes` are fields of Settings (`dev=True`, …).
 
     Two after one another on the same root are a restart. The client keeps no cookies and adds no header of its own
-    but Host and User-Agent; `client.app` is the application.
+    but Host and User-Agent; `client.app` is the application. Every answer of /v1 is held against its description.
     """
     settings = make_settings(root, **changes)
     app = await create_app(settings, admin_token=ADMIN_TOKEN)
-    async with Client(Server(app)) as client:
-        yield client
+    watch = Watch()
+    app.middlewares.insert(0, watch.middleware)
+    with recording():
+        async with Client(Server(app)) as client:
+            yield client
+    if watch.faults:
+        raise AssertionError("answers and description differ:\n" + "\n".join(watch.faults))
 
 
 async def until(condition: Callable[[], bool]) -> None:
