@@ -61,12 +61,20 @@ class Api:
     def get(self, path: str, query: Mapping[str, str | None] | None = None) -> Any:
         return self.send("GET", path, query=query)
 
-    def pages(self, path: str, query: Mapping[str, str | None] | None = None, limit: int | None = None) -> list[Any]:
+    def pages(
+        self,
+        path: str,
+        query: Mapping[str, str | None] | None = None,
+        limit: int | None = None,
+        *,
+        method: str = "GET",
+        body: object | None = None,
+    ) -> list[Any]:
         """All items of a list, however many pages they take; at most ``limit``."""
         found: list[Any] = []
         page = 1
         while limit is None or len(found) < limit:
-            answer = self._checked("GET", path, None, {**(query or {}), "page": str(page), "per_page": str(PER_PAGE)})
+            answer = self._checked(method, path, body, {**(query or {}), "page": str(page), "per_page": str(PER_PAGE)})
             found += answer["data"]
             if page * PER_PAGE >= answer.get("meta", {}).get("total", 0):
                 break

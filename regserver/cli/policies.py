@@ -47,7 +47,7 @@ def try_policy(session: Session, options: argparse.Namespace) -> None:
     current = _policy(session.api.get(path))
     policy = changed(current, options)
     body = None if policy == current else {"policy": policy}
-    rows = session.api.send("POST", f"{path}/retention/dry-run", body)
+    rows = session.api.pages(f"{path}/retention/dry-run", method="POST", body=body)
     gone = sum(row["action"] == "delete" for row in rows)
     session.out.table(rows[: options.limit], _PLAN, empty="retention has nothing to look at: no tag is there")
     if rows:

@@ -14,7 +14,8 @@ class Scripted(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
     replies: list[Reply]
-    asked: list[tuple[str, str, str | None]]
+    asked: list[tuple[str, str, str | None]]  # method, path, Authorization
+    sent: list[object]  # the JSON bodies, in their order
 
     @property
     def url(self) -> str:
@@ -30,6 +31,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append((self.command, self.path, self.headers["Authorization"]))
+        if length := int(self.headers["Content-Length"] or 0):
+            self.server.sent.append(json.loads(self.rfile.read(length)))
         replies = self.server.replies
         status, headers, body = replies.pop(0) if len(replies) > 1 else replies[0]
         self.send_response(status)
@@ -38,7 +41,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_POST = do_GET
+    do_POST = do_PATCH = do_DELETE = do_GET
 
     def log_message(self, *_: object) -> None:
         """A test's output is its own."""
@@ -47,7 +50,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def scripted() -> Iterator[Scripted]:
     with Scripted(("127.0.0.1", 0), _Handler) as server:
-        server.replies, server.asked = [], []
+        server.replies, server.asked, server.sent = [], [], []
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
