@@ -224,7 +224,6 @@ def told(answer: Answer) -> tuple[int, str, str]:
         ({"name": "x", "scopes": ["read"], "expires_at": "2026-01-01T00:00:00Z"}, {("expires_at", "in_the_past")}),
         ({"name": "x", "scopes": ["read"], "token": "rsv_mine"}, {("token", "unknown_field")}),
     ],
-    ids=str,
 )
 async def test_what_makes_no_token_is_said_field_by_field(
     guarded: Registry, document: dict[str, Any], wrong: set[tuple[str, str]]
