@@ -18,6 +18,7 @@ from regserver.auth import admin, keys
 from regserver.auth.api_tokens import ApiTokens
 from regserver.auth.authenticate import Authenticator
 from regserver.auth.authorize import Authorizer
+from regserver.auth.gate import Gate
 from regserver.auth.keys import KeyRefused, Keys
 from regserver.auth.robots import Robots
 from regserver.auth.tokens import Tokens
@@ -100,10 +101,12 @@ async def _services(core: Core, collector: Collector, purge: Purge, admin_token:
     tokens = Tokens(signing, core)
     robots, api_tokens = Robots(signing, core), ApiTokens(core)
     registries = Registries(core, robots.create, purge.wake)
+    authenticator = Authenticator(core, signing, tokens, robots, admin_token, api_tokens)
     return Services(
         settings=core.settings,
         core=core,
-        authenticator=Authenticator(core, signing, tokens, robots, admin_token, api_tokens),
+        authenticator=authenticator,
+        gate=Gate(core, authenticator),
         authorizer=Authorizer(core, registries.ensure),
         tokens=tokens,
         robots=robots,

@@ -21,6 +21,7 @@ _ANONYMOUS = Account(Kind.ANONYMOUS, "")
 _ADMIN = Account(Kind.ADMIN, admin.USERNAME)
 _DEVELOPER = Account(Kind.DEVELOPER, "developer")
 _ESCAPED_PREFIX = PREFIX.replace("$", "%24")
+_JWT_DOTS = 2  # RFC 7519 §3.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +102,7 @@ class Authenticator:
             if not self._is_admin_token(password):
                 raise refusal()
             return self._admin()
-        if username.startswith(_ESCAPED_PREFIX):
-            username = PREFIX + username.removeprefix(_ESCAPED_PREFIX)
-        row = await self._robots.authenticate(username, password)
+        row = await self._robots.authenticate(canonical(username), password)
         if row is None:
             raise refusal()
         return Identity(_robot(row), Binding(Kind.ROBOT, row.id, row.version))
@@ -135,6 +134,26 @@ class Authenticator:
             case _:
                 pass
         raise refusal()  # the developer's too: the server does not run with --dev any more
+
+
+def claim(authorization: str) -> tuple[str, str] | None:
+    """(name, secret) of a header that can be guessed at: Basic, or a bearer token that bears no signature, without a
+    name. None for everything else, what is malformed included."""
+    try:
+        scheme, value = _parts(authorization)
+        if scheme == "basic":
+            username, password = _basic(value)
+            return canonical(username), password
+    except Unauthorized:
+        return None
+    return ("", value) if scheme == "bearer" and value.count(".") != _JWT_DOTS else None
+
+
+def canonical(username: str) -> str:
+    """With ``$`` where a shell wants ``%24``."""
+    if username.startswith(_ESCAPED_PREFIX):
+        return PREFIX + username.removeprefix(_ESCAPED_PREFIX)
+    return username
 
 
 def _robot(row: CredentialRow) -> Account:

@@ -26,7 +26,7 @@ Fields = list[tuple[str, str]]
 async def get_token(request: web.Request, call: Call) -> web.Response:
     """Basic credentials, or none for an anonymous token. ``service``, ``account``, ``client_id`` and ``offline_token``
     change nothing: a refresh token would make docker drop the password that it can always use again."""
-    identity = await call.services.authenticator.identity(one(request, hdrs.AUTHORIZATION))
+    identity = await call.services.gate.identity(one(request, hdrs.AUTHORIZATION), call.caller.actor)
     return await _issued(call, identity, request.query.getall("scope", []))
 
 
@@ -44,7 +44,7 @@ async def _granted(call: Call, fields: Fields) -> Identity:
     match _single(fields, "grant_type"):
         case "password":
             username, password = _single(fields, "username"), _single(fields, "password")
-            return await call.services.authenticator.login(username, password)
+            return await call.services.gate.login(username, password, call.caller.actor)
         case "refresh_token" if call.services.settings.dev:
             return await call.services.authenticator.identity(None)
         case "refresh_token":

@@ -22,6 +22,8 @@ TOKEN_PATH = "/token"  # noqa: S105 - a path
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9._-]{0,252}[a-z0-9])?|\[([0-9a-f:.]{2,45})\])(?::([0-9]{1,5}))?", re.ASCII)
 _SCHEMES = frozenset({"http", "https"})
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 
 def challenge(request: web.Request, settings: Settings, unauthorized: Unauthorized) -> str:
     """The value of the one ``WWW-Authenticate`` header (RFC 6750 §3). Raises RegistryError REQUEST_INVALID.
@@ -62,14 +64,52 @@ def _is_authority(text: str) -> bool:
         return False
 
 
+def client_address(request: web.Request, settings: Settings) -> str:
+    """The address that a request comes from; empty where the connection has none.
+
+    Each proxy appends to ``X-Forwarded-For`` whom it has heard, so the last entry that no trusted proxy stands for is
+    the client. What comes before it, and whatever an untrusted peer says, is what somebody claims."""
+    address = _peer(request)
+    if address is None:
+        return ""
+    heard = ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, [])).split(",")
+    while heard and _in_networks(address, settings.trusted_proxies):
+        before = _address(_without_port(heard.pop().strip()))
+        if before is None:
+            break
+        address = before
+    return str(address)
+
+
 def _is_trusted(request: web.Request, networks: Iterable[str]) -> bool:
     """By the address of the connection itself."""
+    peer = _peer(request) if networks else None
+    return peer is not None and _in_networks(peer, networks)
+
+
+def _peer(request: web.Request) -> Address | None:
     peer = request.transport.get_extra_info("peername") if request.transport is not None else None
-    if not networks or not isinstance(peer, tuple):
-        return False
-    address = ipaddress.ip_address(str(peer[0]).partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)  # a listener on :: sees IPv4 peers so
-    return any((mapped or address) in ipaddress.ip_network(network) for network in networks)
+    return _address(str(peer[0])) if isinstance(peer, tuple) else None
+
+
+def _without_port(hop: str) -> str:
+    """Some proxies write one: ``192.0.2.1:80``, ``[2001:db8::1]:80`` (RFC 7239 §6 has the form)."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
+
+
+def _address(text: str) -> Address | None:
+    """Without a zone, which means something on one machine only."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address  # a listener on :: sees IPv4 peers so
+
+
+def _in_networks(address: Address, networks: Iterable[str]) -> bool:
+    return any(address in ipaddress.ip_network(network) for network in networks)
 
 
 def _last(request: web.Request, header: str) -> str | None:

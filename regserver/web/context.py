@@ -10,6 +10,7 @@ from aiohttp import web
 from regserver.auth.api_tokens import ApiTokens
 from regserver.auth.authenticate import Authenticator
 from regserver.auth.authorize import Authorizer
+from regserver.auth.gate import Gate
 from regserver.auth.robots import Robots
 from regserver.auth.tokens import Tokens
 from regserver.config import Settings
@@ -30,6 +31,7 @@ class Services:
     settings: Settings
     core: Core
     authenticator: Authenticator
+    gate: Gate
     authorizer: Authorizer
     tokens: Tokens
     robots: Robots

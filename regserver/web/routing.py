@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from aiohttp import hdrs, web
 
+from regserver.auth.limits import Requests
 from regserver.auth.policy import required_scope
 from regserver.errors import Unauthorized
 from regserver.model.access import Access, Account, Caller, Kind, Target
+from regserver.model.audit import Actor
 from regserver.model.names import RepositoryName
 from regserver.web import middleware
+from regserver.web.challenge import client_address
 from regserver.web.context import SERVICES, Call, Route, Services
 from regserver.web.facts import FACTS, one
 
@@ -26,11 +30,12 @@ def build(app: web.Application, services: Services, routes: Sequence[Route]) -> 
     app[SERVICES] = services
     middleware.install(app)
     rows = [*routes, *_implied(routes)]
+    requests = Requests(0 if services.settings.dev else services.settings.requests_per_second)
     for path in dict.fromkeys(row.path for row in rows):
         resource = app.router.add_resource(path)
         for row in rows:
             if row.path == path:
-                resource.add_route(row.method, _handle(row, services), expect_handler=_expect)
+                resource.add_route(row.method, _handle(row, services, requests), expect_handler=_expect)
 
 
 def _implied(routes: Sequence[Route]) -> list[Route]:
@@ -56,19 +61,23 @@ def _options(methods: list[str]) -> Callable[[web.Request, Call], Awaitable[web.
     return options
 
 
-def _handle(route: Route, services: Services) -> Handle:
+def _handle(route: Route, services: Services, requests: Requests) -> Handle:
     async def handle(request: web.Request) -> web.StreamResponse:
         credentials = one(request, hdrs.AUTHORIZATION)  # two of them: which one would be judged, which one trusted?
-        caller, target = NOBODY, None
+        origin = Actor("", client_address(request, services.settings), request[FACTS].request_id)
+        caller, target = replace(NOBODY, address=origin.address, request_id=origin.request_id), None
+        if route.access is not Access.OPEN:
+            requests.admit_address(origin.address)
         if route.access not in _UNASKED:
             name = _repository(request, route.access)
             try:
-                asked = services.authenticator.manager if route.access.manages else services.authenticator.caller
-                caller = await asked(credentials, request.remote or "")
+                caller = await services.gate.caller(credentials, origin, manages=route.access.manages)
             except Unauthorized as refused:  # a client that comes again only once must learn now what to ask for
                 refused.scope = required_scope(route.access, name)
                 raise
+            caller = replace(caller, address=origin.address, request_id=origin.request_id)
             request[FACTS].subject = caller.account.subject
+            requests.admit_credential(caller.account.subject)
             registry_id = request.match_info.get("registry_id")
             target = await _authorise(services, caller, route.access, name, registry_id)
         await _continue(request)
