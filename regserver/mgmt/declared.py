@@ -128,12 +128,14 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A whole number from ``least`` to ``most``."""
+    """A whole number from ``least`` to ``most``; 1.0 is one (JSON Schema, "integer")."""
 
     least: int
     most: int
 
     def read(self, value: Any, path: str, faults: Faults) -> Any:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             faults.append(Fault(path, "wrong_type", "must be a whole number"))
         elif not self.least <= value <= self.most:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from regserver.mgmt.declared import Fault, Faults, refuse
+from regserver.web.facts import CHARACTER, is_text
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -17,10 +18,8 @@ MAX_PAGE = 10**9 - 1
 MAX_PER_PAGE = 100
 PER_PAGE = 20
 MAX_FILTER_LENGTH = 255
-_CONTROL = r"\x00-\x1f\x7f-\x9f"
-FILTER = rf"[^{_CONTROL}]{{0,{MAX_FILTER_LENGTH}}}"  # what any engine can compare
+FILTER = f"{CHARACTER}{{0,{MAX_FILTER_LENGTH}}}"
 SWITCH = {"true": True, "1": True, "false": False, "0": False}
-_FILTER = re.compile(rf"[^{_CONTROL}\ud800-\udfff]{{0,{MAX_FILTER_LENGTH}}}")  # nor bytes that are no UTF-8
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -56,8 +55,8 @@ class Query:
 
     def text(self, field: str) -> str | None:
         text = self._one(field)
-        if text is not None and not _FILTER.fullmatch(text):
-            self._fault(field, "invalid_format", f"must be at most {MAX_FILTER_LENGTH} printable characters")
+        if text is not None and (len(text) > MAX_FILTER_LENGTH or not is_text(text)):
+            self._fault(field, "invalid_format", f"must be at most {MAX_FILTER_LENGTH} characters, none of control")
         return text
 
     def switch(self, field: str) -> bool:

@@ -17,7 +17,7 @@ from regserver.model.ids import is_id
 from regserver.model.times import now_ms, rfc3339
 from regserver.storage.catalog.api_tokens import ApiTokenRow
 from regserver.web.context import Call
-from regserver.web.facts import is_text
+from regserver.web.facts import CHARACTER, is_text
 
 MAX_NAME_LENGTH = 100
 MAX_SCOPES = 100
@@ -26,7 +26,7 @@ MAX_SCOPES = 100
 def _name(text: str) -> tuple[str, str] | None:
     if not 0 < len(text) <= MAX_NAME_LENGTH:
         return "invalid_length", f"must be 1 to {MAX_NAME_LENGTH} characters"
-    return None if is_text(text) else ("invalid_format", "must be printable")
+    return None if is_text(text) else ("invalid_format", "must hold no control characters")
 
 
 def _scope(text: str) -> tuple[str, str] | None:
@@ -39,7 +39,7 @@ def _scope(text: str) -> tuple[str, str] | None:
 
 _CREATE = Record(
     {
-        "name": Text(_name, {"minLength": 1, "maxLength": MAX_NAME_LENGTH}),
+        "name": Text(_name, {"pattern": f"^{CHARACTER}{{1,{MAX_NAME_LENGTH}}}$"}),
         "scopes": Texts(_scope, 1, MAX_SCOPES, {"pattern": "^(admin|read|registry:reg_[0-9a-v]{26})$"}),
         "expires_at": Nullable(Moment()),
     },

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
 from regserver.errors import ErrorCode, RegistryError
+
+_CONTROL = r"\x00-\x1f\x7f-\x9f"
+CHARACTER = f"[^{_CONTROL}]"  # of a text, in a regular expression
+_TEXT = re.compile(rf"[^{_CONTROL}\ud800-\udfff]*")
 
 
 @dataclass(slots=True)
@@ -47,7 +52,7 @@ def texts(request: web.Request, parameter: str) -> list[str]:
 
 def is_text(value: str) -> bool:
     """Without control characters, and encodable: a percent-encoded byte that is no UTF-8 arrives as a surrogate."""
-    return value.isprintable() and not any("\ud800" <= character <= "\udfff" for character in value)
+    return _TEXT.fullmatch(value) is not None
 
 
 def is_answered(request: web.Request) -> bool:
