@@ -13,9 +13,10 @@ from regserver.auth import admin
 from regserver.content.core import Core
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Permit
+from regserver.model.audit import SERVER, Actor, AuditAction
 from regserver.model.ids import new_id
 from regserver.model.times import now_ms
-from regserver.storage.catalog import api_tokens, registries
+from regserver.storage.catalog import api_tokens, audit, registries
 from regserver.storage.catalog.api_tokens import ApiTokenRow
 from regserver.storage.sql.port import Transaction
 
@@ -39,7 +40,9 @@ class ApiTokens:
         self._used: dict[str, int] = {}  # what is still to be written: a crash loses it, and nothing rests on it
         self._written: dict[str, int] = {}
 
-    async def create(self, name: str, permit: Permit, expires_at: int | None) -> tuple[ApiTokenRow, str]:
+    async def create(
+        self, name: str, permit: Permit, expires_at: int | None, by: Actor = SERVER
+    ) -> tuple[ApiTokenRow, str]:
         """(row, the token, which cannot be shown again). Raises UnknownRegistries."""
         token = admin.new_token()
         row = ApiTokenRow(new_id("tok"), name, permit, expires_at, self._clock())
@@ -49,6 +52,8 @@ class ApiTokens:
             if known != permit.registries:
                 raise UnknownRegistries(Permit(registries=permit.registries - known).scopes)
             await api_tokens.insert(tx, row, _digest(token))
+            detail = f"{name}: {', '.join(permit.scopes)}"
+            await audit.record(tx, by, AuditAction.TOKEN_CREATE, reference=row.id, detail=detail)
 
         await self._core.db.write(body)
         return row, token
@@ -63,10 +68,15 @@ class ApiTokens:
     async def page(self, limit: int, offset: int) -> tuple[list[ApiTokenRow], int]:
         return await self._core.db.read(partial(api_tokens.page, limit=limit, offset=offset))
 
-    async def delete(self, token_id: str) -> None:
+    async def delete(self, token_id: str, by: Actor = SERVER) -> None:
         """Once this returns the token is dead. Raises RegistryError NOT_FOUND."""
-        if not await self._core.db.write(partial(api_tokens.delete, token_id=token_id)):
-            raise RegistryError(ErrorCode.NOT_FOUND)
+
+        async def body(tx: Transaction) -> None:
+            if not await api_tokens.delete(tx, token_id):
+                raise RegistryError(ErrorCode.NOT_FOUND)
+            await audit.record(tx, by, AuditAction.TOKEN_DELETE, reference=token_id)
+
+        await self._core.db.write(body)
 
     async def authenticate(self, token: str) -> ApiTokenRow | None:
         """The live row of the token, read anew each time; None where there is none or it has expired."""

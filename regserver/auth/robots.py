@@ -20,9 +20,10 @@ from regserver.auth.keys import KeyRefused, Keys
 from regserver.content.core import Core
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Action
+from regserver.model.audit import SERVER, Actor, AuditAction
 from regserver.model.ids import new_id, new_secret
 from regserver.model.times import now_ms
-from regserver.storage.catalog import accounts
+from regserver.storage.catalog import accounts, audit
 from regserver.storage.catalog.accounts import CredentialRow, Previous
 from regserver.storage.sql.port import Transaction
 
@@ -62,15 +63,25 @@ class Robots:
             raise RegistryError(ErrorCode.NOT_FOUND)
         return row.username, self._password(row)
 
-    async def rotate(self, registry_id: str, grace_seconds: int = 0) -> tuple[str, str, int | None]:
+    async def show(self, registry_id: str, by: Actor) -> tuple[str, str]:
+        """The same for somebody who asks, which the audit log tells first. Raises NOT_FOUND, NOT_READY."""
+        login = await self.credentials(registry_id)
+
+        async def body(tx: Transaction) -> None:
+            await audit.record(tx, by, AuditAction.CREDENTIALS_READ, registry_id=registry_id, reference=login[0])
+
+        await self._core.db.write(body)
+        return login
+
+    async def rotate(self, registry_id: str, grace_seconds: int = 0, by: Actor = SERVER) -> tuple[str, str, int | None]:
         """(username, new password, until when the earlier one lives in milliseconds).
 
         From its commit on the earlier password and every token drawn from it are dead, or after ``grace_seconds``; one
         from before that is dead at once. Raises NOT_FOUND."""
-        row = await self._core.db.write(partial(self._rotated, registry_id, grace_seconds))
+        row = await self._core.db.write(partial(self._rotated, registry_id, grace_seconds, by))
         return row.username, self._password(row), row.previous.until if row.previous else None
 
-    async def _rotated(self, registry_id: str, grace_seconds: int, tx: Transaction) -> CredentialRow:
+    async def _rotated(self, registry_id: str, grace_seconds: int, by: Actor, tx: Transaction) -> CredentialRow:
         row = await accounts.of_registry(tx, registry_id)
         if row is None:
             raise RegistryError(ErrorCode.NOT_FOUND)
@@ -80,6 +91,9 @@ class Robots:
         previous = Previous(row.version, row.key_id, row.claims, until) if grace_seconds else None
         row = replace(row, version=row.version + 1, key_id=key_id, claims=claims, previous=previous)
         await accounts.replace(tx, row, now_ms())
+        detail = f"the earlier password lives on for {grace_seconds} s" if grace_seconds else None
+        action, reference = AuditAction.CREDENTIALS_ROTATE, row.username
+        await audit.record(tx, by, action, registry_id=registry_id, reference=reference, detail=detail)
         return row
 
     async def _claims(self, tx: Transaction, name: str) -> tuple[str, str]:

@@ -13,10 +13,11 @@ from regserver.content.collector import Collector, Progress, Report
 from regserver.content.core import Core
 from regserver.content.explain import Explain
 from regserver.errors import ErrorCode, RegistryError
+from regserver.model.audit import SERVER, Actor, AuditAction
 from regserver.model.ids import new_id
 from regserver.model.times import now_ms
 from regserver.storage.blobs.port import StoreFailed
-from regserver.storage.catalog import jobs, registries
+from regserver.storage.catalog import audit, jobs, registries
 from regserver.storage.catalog.jobs import JobRow
 from regserver.storage.catalog.registries import Status
 from regserver.storage.sql.port import DatabaseFailed, Reader, Transaction
@@ -35,20 +36,23 @@ class Jobs:
         self._explain = Explain(core)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def start(self, registry_id: str) -> JobRow:
+    async def start(self, registry_id: str, by: Actor = SERVER) -> JobRow:
         """A new job, running; or the one that runs already. Raises RegistryError NOT_FOUND, NOT_READY."""
         job_id = new_id("gc")
 
         async def body(tx: Transaction) -> JobRow:
             await _ready(tx, registry_id)
-            return await jobs.insert_or_running(tx, job_id, registry_id, now_ms())
+            job = await jobs.insert_or_running(tx, job_id, registry_id, now_ms())
+            if job.id == job_id:
+                await audit.record(tx, by, AuditAction.GC_START, registry_id=registry_id, reference=job_id)
+            return job
 
         job = await self._core.db.write(body)
         if job.id == job_id:
             self._run(job)
         return job
 
-    async def dry_run(self, registry_id: str) -> JobRow:
+    async def dry_run(self, registry_id: str, by: Actor = SERVER) -> JobRow:
         """What a collection would take now, noted as a job that has ended; it changes nothing and waits for nothing.
 
         Raises RegistryError NOT_FOUND, NOT_READY.
@@ -61,6 +65,7 @@ class Jobs:
         async def body(tx: Transaction) -> JobRow:
             await _ready(tx, registry_id)
             text = json.dumps(report)
+            await audit.record(tx, by, AuditAction.GC_DRY_RUN, registry_id=registry_id, reference=job_id)
             return await jobs.insert_forecast(tx, job_id, registry_id, counts, text, (started, now_ms()))
 
         return await self._core.db.write(body)

@@ -9,14 +9,16 @@ from typing import TypeVar
 
 from regserver.content.core import Core
 from regserver.errors import ErrorCode, RegistryError
+from regserver.model.audit import SERVER, Actor, AuditAction
 from regserver.model.ids import new_id
 from regserver.model.names import RESERVED_REGISTRIES, is_registry_name
 from regserver.model.times import now_ms
-from regserver.storage.catalog import accounts, registries
+from regserver.storage.catalog import accounts, audit, registries
 from regserver.storage.catalog.registries import RegistryFigures, RegistryFilter, RegistryRow, RegistrySort, Status
 from regserver.storage.sql.port import Reader, Transaction
 
 T = TypeVar("T")
+DEVELOPER = Actor("developer")
 MakeRobot = Callable[[Transaction, str, str], Awaitable[object]]  # (transaction, registry id, registry name)
 
 
@@ -48,7 +50,9 @@ class Registries:
         self._make_robot = make_robot
         self._wake_purge = wake_purge
 
-    async def create(self, name: str, *, public: bool = False, quota_bytes: int | None = None) -> RegistryRow:
+    async def create(
+        self, name: str, *, public: bool = False, quota_bytes: int | None = None, by: Actor = SERVER
+    ) -> RegistryRow:
         """Makes a registry and its robot. It is active when this returns; the row is the one that was inserted.
 
         The caller has checked the name. Raises RegistryError ALREADY_EXISTS.
@@ -64,6 +68,7 @@ class Registries:
             # One transaction: a registry without its robot is never seen, and there is nothing to recover at start.
             await self._make_robot(tx, registry_id, name)
             await registries.activate(tx, registry_id)
+            await audit.record(tx, by, AuditAction.REGISTRY_CREATE, registry_id=registry_id, detail=_settings(row))
             return row
 
         row = await self._core.db.write(body)
@@ -78,7 +83,7 @@ class Registries:
         if await registries.by_name(self._core.db, name) is not None:
             return
         try:
-            await self.create(name)
+            await self.create(name, by=DEVELOPER)
         except RegistryError as error:
             if error.code is not ErrorCode.ALREADY_EXISTS:  # another first push was faster
                 raise
@@ -99,7 +104,9 @@ class Registries:
 
         return await self._core.db.read(body)
 
-    async def update(self, registry_id: str, changes: Changes, expected: str | None = None) -> RegistryRow:
+    async def update(
+        self, registry_id: str, changes: Changes, expected: str | None = None, *, by: Actor = SERVER
+    ) -> RegistryRow:
         """Without a difference nothing is written, ``updated_at`` included.
 
         ``expected`` is If-Match's value: the ``updated_at`` that was seen, or ``*``.
@@ -113,11 +120,13 @@ class Registries:
             if (public, quota) == (row.public, row.quota_bytes):
                 return row
             now = max(now_ms(), row.updated_at + 1)  # never the same twice, whatever the clock does
-            return _found(await registries.update(tx, registry_id, public=public, quota_bytes=quota, now=now))
+            row = _found(await registries.update(tx, registry_id, public=public, quota_bytes=quota, now=now))
+            await audit.record(tx, by, AuditAction.REGISTRY_UPDATE, registry_id=registry_id, detail=_settings(row))
+            return row
 
         return await self._core.db.write(body)
 
-    async def delete(self, registry_id: str, *, force: bool, expected: str | None = None) -> None:
+    async def delete(self, registry_id: str, *, force: bool, expected: str | None = None, by: Actor = SERVER) -> None:
         """Puts it out of reach: from its commit on nobody finds it, and its name is free.
 
         Raises RegistryError NOT_FOUND, PRECONDITION_FAILED, and NOT_EMPTY while a tag is left and not ``force``.
@@ -130,9 +139,16 @@ class Registries:
             await registries.mark_deleting(tx, registry_id, now_ms())
             # With the mark, so that no password outlives its registry, and the name of its robot is free at once.
             await accounts.delete_of_registry(tx, registry_id)
+            await audit.record(tx, by, AuditAction.REGISTRY_DELETE, registry_id=registry_id)
 
         await self._core.db.write(body)
         self._wake_purge()
+
+
+def _settings(row: RegistryRow) -> str:
+    """What somebody has decided, as the audit log tells it."""
+    quota = "the server's" if row.quota_bytes is None else f"{row.quota_bytes} bytes"
+    return f"public: {'yes' if row.public else 'no'}, quota: {quota}"
 
 
 def _found(thing: T | None) -> T:

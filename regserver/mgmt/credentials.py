@@ -19,7 +19,7 @@ _ROTATE = Record({"grace_seconds": About("How long the earlier password works on
 @operation(Group.CREDENTIALS, "Get the credentials", data=CREDENTIALS, headers=[hdrs.CACHE_CONTROL])
 async def get_credentials(request: web.Request, call: Call) -> web.Response:
     """The password is the same on every call until it is rotated."""
-    username, password = await call.services.robots.credentials(paths.registry_id(request))
+    username, password = await call.services.robots.show(paths.registry_id(request), call.caller.actor)
     host = answers.host(request, call)
     auth = base64.b64encode(f"{username}:{password}".encode()).decode()
     return answers.secret(
@@ -40,6 +40,7 @@ async def rotate_credentials(request: web.Request, call: Call) -> web.Response:
     ``grace_seconds`` they live on for so long beside the new one."""
     registry_id = paths.registry_id(request)
     values = await body.optional(request, call, _ROTATE)
-    username, password, until = await call.services.robots.rotate(registry_id, values.get("grace_seconds", 0))
+    grace_seconds, by = values.get("grace_seconds", 0), call.caller.actor
+    username, password, until = await call.services.robots.rotate(registry_id, grace_seconds, by)
     grace = {} if until is None else {"previous_valid_until": rfc3339(until)}
     return answers.secret({"username": username, "password": password, **grace})

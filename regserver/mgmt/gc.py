@@ -34,8 +34,8 @@ async def start_job(request: web.Request, call: Call) -> web.Response:
     registry_id = paths.registry_id(request)
     values = await body.optional(request, call, _START)
     if values.get("dry_run"):
-        return answers.single(_job(await call.services.jobs.dry_run(registry_id)))
-    job = await call.services.jobs.start(registry_id)
+        return answers.single(_job(await call.services.jobs.dry_run(registry_id, call.caller.actor)))
+    job = await call.services.jobs.start(registry_id, call.caller.actor)
     return answers.single({"job_id": job.id, "status": job.status, "started_at": rfc3339(job.started_at)})
 
 

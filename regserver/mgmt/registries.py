@@ -80,7 +80,10 @@ async def list_registries(request: web.Request, call: Call) -> web.Response:
 async def create_registry(request: web.Request, call: Call) -> web.Response:
     values = await body.required(request, call, _CREATE)
     row = await call.services.registries.create(
-        values["name"], public=values.get("public", False), quota_bytes=_quota_bytes(values.get("quota"))
+        values["name"],
+        public=values.get("public", False),
+        quota_bytes=_quota_bytes(values.get("quota")),
+        by=call.caller.actor,
     )
     headers: dict[str, str] = {hdrs.LOCATION: f"/v1/registries/{row.id}", hdrs.ETAG: etag(row)}
     return answers.single(_identity(row, answers.host(request, call)), status=201, headers=headers)
@@ -108,7 +111,7 @@ async def update_registry(request: web.Request, call: Call) -> web.Response:
         public=values.get("public", UNCHANGED),
         quota_bytes=_quota_bytes(values["quota"]) if "quota" in values else UNCHANGED,
     )
-    row = await call.services.registries.update(registry_id, changes, expected)
+    row = await call.services.registries.update(registry_id, changes, expected, by=call.caller.actor)
     return answers.single({"id": row.id, "name": row.name, "public": row.public}, headers={hdrs.ETAG: etag(row)})
 
 
@@ -123,7 +126,7 @@ async def delete_registry(request: web.Request, call: Call) -> web.Response:
     registry_id, expected, query = paths.registry_id(request), if_match(request), Query(request)
     force = query.switch("force")
     query.finish()
-    await call.services.registries.delete(registry_id, force=force, expected=expected)
+    await call.services.registries.delete(registry_id, force=force, expected=expected, by=call.caller.actor)
     return answers.nothing()
 
 

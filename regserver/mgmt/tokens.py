@@ -71,7 +71,9 @@ async def create_token(request: web.Request, call: Call) -> web.Response:
     if expires_at is not None and expires_at <= now_ms():
         refuse([Fault("expires_at", "in_the_past", "must lie ahead")])
     try:
-        row, token = await call.services.api_tokens.create(values["name"], Permit.of(values["scopes"]), expires_at)
+        row, token = await call.services.api_tokens.create(
+            values["name"], Permit.of(values["scopes"]), expires_at, call.caller.actor
+        )
     except UnknownRegistries as unknown:
         sent = values["scopes"]
         refuse(
@@ -88,7 +90,7 @@ async def get_token(request: web.Request, call: Call) -> web.Response:
 
 @operation(Group.TOKENS, "Revoke an API token")
 async def delete_token(request: web.Request, call: Call) -> web.Response:
-    await call.services.api_tokens.delete(paths.token_id(request))
+    await call.services.api_tokens.delete(paths.token_id(request), call.caller.actor)
     return answers.nothing()
 
 
