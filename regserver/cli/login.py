@@ -84,10 +84,13 @@ def _typed(server: str, given: str | None, options: argparse.Namespace) -> str |
 def _login_docker(session: Session, api: Api, host: str) -> None:
     """The administrator's token is a password for docker too; a token of narrower scope is for the API alone."""
     basic = base64.b64encode(f"{ADMIN}:{api.token}".encode()).decode()
-    if api.answers("/v2/", {"Authorization": f"Basic {basic}"}) == 200:
+    status = api.answers("/v2/", {"Authorization": f"Basic {basic}"})
+    if status == 200:
         _store(session, host, ADMIN, api.token or "")
-    else:
+    elif status == 401:
         session.out.say("this token is not for docker; `regserver login --registry NAME` logs it in as a robot")
+    else:
+        session.out.say(f"docker is not logged in: /v2/ answers {status}; try again later")
 
 
 def _store(session: Session, host: str, username: str, password: str) -> None:

@@ -77,13 +77,25 @@ def _draw(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
             padded = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
             sys.stdout.write("  ".join(padded).rstrip() + "\n")
         return
+    _draw_on_terminal(titles, cells)
+
+
+def _draw_on_terminal(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """Ids and digests stay in one piece, to be copied, where the width allows; what has spaces wraps there."""
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(highlight=False)
+    words = [
+        max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in zip(*cells, strict=True)
+    ]
+    fits = sum(max(cell_len(title), word) + 2 for title, word in zip(titles, words, strict=True)) - 2 <= console.width
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        table.add_column(title, overflow="fold")
+    for title, *column in zip(titles, *cells, strict=True):
+        in_one_piece = fits and not any(" " in cell for cell in column)
+        table.add_column(title, overflow="fold", no_wrap=in_one_piece)
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+    console.print(table)

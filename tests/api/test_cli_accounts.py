@@ -52,3 +52,12 @@ async def test_login_with_a_token_that_docker_cannot_use_leaves_docker_alone(she
     assert "--registry NAME" in ended.out
     assert not shell.docker.exists()
     await shell.seen_with(token=None).succeed("registries", "list")
+
+
+async def test_an_id_stays_in_one_piece_on_a_narrow_terminal(shell: Shell) -> None:
+    made = (
+        await shell.succeed("tokens", "create", "a name of four words", "--scope", "read", "--expires", "9d", "--json")
+    ).json
+    shown = (await shell.seen_with(more={"COLUMNS": "80"}).type("tokens", "list")).out
+    assert made["id"] in shown
+    assert max(len(line) for line in shown.splitlines()[1:]) <= 80
