@@ -9,9 +9,12 @@ from regserver.cli.api import part
 from regserver.cli.exits import NOT_FOUND, CommandError
 from regserver.cli.output import Column
 from regserver.cli.parsing import LISTED, YES, Command, argument
-from regserver.cli.robots import expiry
 from regserver.cli.session import Session
-from regserver.cli.words import plain, when
+from regserver.cli.words import ahead, plain, when
+
+
+def expiry(text: str) -> str:
+    return text if text == "never" else ahead(text)
 
 
 def _expiry(value: Any) -> str:
