@@ -28,7 +28,6 @@ GROUPS = (
     Group("tags", "list, delete and restore tags, and their history", "regserver tags list my-images/api", "tags"),
     Group("tokens", "tokens for the API", "regserver tokens list", "tokens"),
     Group("gc", "collect garbage, and say why something stays", "regserver gc run my-images", "gc"),
-    Group("audit", "who did what", "regserver audit list --since 1d", "audit"),
     Group("completion", "completion for bash and zsh", "regserver completion bash", "completion"),
 )
 NAMES = frozenset(group.name for group in GROUPS)

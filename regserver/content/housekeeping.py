@@ -11,7 +11,7 @@ from regserver.content.clock import Clock
 from regserver.content.collector import BATCH, Collector
 from regserver.content.core import Core
 from regserver.storage.blobs.port import StoreFailed
-from regserver.storage.catalog import clock, garbage, uploads
+from regserver.storage.catalog import audit, clock, garbage, uploads
 from regserver.storage.sql.port import DatabaseFailed, Transaction
 
 log = logging.getLogger("regserver.housekeeping")
@@ -63,6 +63,7 @@ class Housekeeping:
         """One turn: tick, expire, reap, flush."""
         await self._clock.tick()
         await self.expire_uploads()
+        await self.expire_audit()
         await self._collector.reap()
         if self._flush is not None:
             await self._flush(final=False)
@@ -73,6 +74,19 @@ class Housekeeping:
                 await self._flush(final=True)
         except DatabaseFailed as failed:
             log.warning("housekeeping: %s", failed)
+
+    async def expire_audit(self) -> int:
+        """Forgets lines of the audit log past their age, which counts epochs: a clock that jumps forgets nothing."""
+        count, more = 0, True
+        while more:
+
+            async def body(tx: Transaction) -> int:
+                floor = await clock.epoch(tx) - self._core.epochs(self._core.settings.audit_days * 86400)
+                return await audit.expire(tx, floor, BATCH)
+
+            gone = await self._core.db.write(body)
+            count, more = count + gone, gone == BATCH
+        return count
 
     async def expire_uploads(self) -> int:
         """Moves the keys of sessions past their age from ``uploads`` to ``trash``: safe under a live request (L2)."""

@@ -68,3 +68,13 @@ def _line(text: str | None) -> str | None:
         return text
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:TEXT_LENGTH])
     return shown[:TEXT_LENGTH]
+
+
+OLDEST = "SELECT id, epoch FROM audit ORDER BY id LIMIT $1"
+FORGET = "DELETE FROM audit WHERE id = $1"
+
+
+async def expire(tx: Transaction, before_epoch: int, limit: int) -> int:
+    """Forgets the oldest lines past their age, so many at most; returns how many went. Nothing else removes a line."""
+    old = [identity for identity, epoch in await tx.fetch(OLDEST, limit) if epoch < before_epoch]
+    return sum([await tx.execute(FORGET, identity) for identity in old])
