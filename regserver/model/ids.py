@@ -13,9 +13,13 @@ _LENGTH = 26  # 128 bits in base32 without padding
 
 
 def uuid7() -> bytes:
-    """48 bits of milliseconds, version and variant, 74 random bits."""
-    stamp = time.time_ns() // 1_000_000
-    value = (stamp & (2**48 - 1)) << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62)
+    """48 bits of milliseconds, 12 more of their fraction (RFC 9562 §6.2, method 3), 62 random bits.
+
+    The fraction orders what is made within one millisecond, such as two robots of one registry.
+    """
+    ms, rest = divmod(time.time_ns(), 1_000_000)
+    fraction = rest * 4096 // 1_000_000
+    value = (ms & (2**48 - 1)) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | secrets.randbits(62)
     return value.to_bytes(16, "big")
 
 
