@@ -1,4 +1,4 @@
-"""``GET /v1/openapi.json`` (OpenAPI 3.1.1) and the page of it: made of the routes and their declarations.
+"""``GET /v1/openapi.json`` (OpenAPI 3.1.1): made of the routes and their declarations.
 
 Nothing in it depends on who asks or on what the registry holds, so it is made once and has a strong ETag.
 """
@@ -17,8 +17,7 @@ from aiohttp import hdrs, web
 from regserver import __version__
 from regserver.errors import ErrorCode
 from regserver.mgmt.declared import Schema
-from regserver.mgmt.operations import HTML, JSON, Group, Operation, operation, operation_of, refusals
-from regserver.mgmt.page import POLICY, render
+from regserver.mgmt.operations import JSON, Group, Operation, operation, operation_of, refusals
 from regserver.mgmt.parameters import PATH_PARAMETERS, REQUEST_HEADERS, RESPONSE_HEADERS
 from regserver.mgmt.schemas import REFERENCE, RESOURCES, mapping, record, resource, text
 from regserver.model.access import Access
@@ -56,16 +55,13 @@ ERROR = resource(
 
 
 def describing(routes: Sequence[Route]) -> tuple[Route, ...]:
-    """The two routes that tell of these routes and of themselves."""
+    """The route that tells of these routes and of itself."""
 
     @cache
     def document() -> Document:
         return make_document([*routes, *own])
 
-    own = (
-        Route("GET", MANAGED + "openapi.json", Access.OPEN, _description(document)),
-        Route("GET", MANAGED + "docs", Access.OPEN, _page(document)),
-    )
+    own = (Route("GET", MANAGED + "openapi.json", Access.OPEN, _description(document)),)
     return own
 
 
@@ -86,27 +82,6 @@ def _description(document: Callable[[], Document]) -> Handler:
         return _constant(request, content(), JSON)
 
     return get_openapi
-
-
-def _page(document: Callable[[], Document]) -> Handler:
-    @cache
-    def content() -> bytes:
-        return render(document()).encode()
-
-    @operation(
-        Group.DESCRIPTION,
-        "This page",
-        raw=(HTML, text("<!doctype html>…")),
-        conditions=[hdrs.IF_NONE_MATCH],
-        headers=[hdrs.ETAG],
-    )
-    async def get_docs(request: web.Request, call: Call) -> web.Response:
-        """The same for people. It fetches nothing from elsewhere and runs no script."""
-        response = _constant(request, content(), HTML)
-        response.headers["Content-Security-Policy"] = POLICY
-        return response
-
-    return get_docs
 
 
 def _constant(request: web.Request, content: bytes, media_type: str) -> web.Response:

@@ -22,7 +22,6 @@ from regserver.model.access import Access
 from regserver.web.context import Handler, Route
 
 JSON = "application/json"
-HTML = "text/html"
 
 
 class Group(Enum):

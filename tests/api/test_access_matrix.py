@@ -45,7 +45,6 @@ PATHS: dict[str, str] = {
     "/v2/{name}/tags/list": "/v2/{registry}/api/tags/list",
     "/v2/{name}/referrers/{digest}": "/v2/{registry}/api/referrers/{layer}",
     "/v1/openapi.json": "/v1/openapi.json",
-    "/v1/docs": "/v1/docs",
     "/v1/registries": "/v1/registries",
     "/v1/registries/{registry_id}": "/v1/registries/{id}?force=true",
     "/v1/registries/{registry_id}/credentials": "/v1/registries/{id}/credentials",
@@ -180,7 +179,6 @@ SPECIAL = {
     "/readyz": Access.OPEN,
     "/token": Access.TOKEN,
     "/v1/openapi.json": Access.OPEN,
-    "/v1/docs": Access.OPEN,
     "/v2/": Access.LOGIN,
     "/v2/_catalog": Access.CATALOG,
 }
