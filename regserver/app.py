@@ -79,7 +79,7 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         collector = Collector(core)
         purge = Purge(core, collector)
         services = await _services(core, collector, purge, admin_token)
-        housekeeping = Housekeeping(core, collector, flush=services.api_tokens.flush)
+        housekeeping = Housekeeping(core, collector, flush=[services.api_tokens.flush, services.robots.flush])
         await housekeeping.recover()  # from the tables alone, before the first request
         closing = opened.pop_all()
 

@@ -50,6 +50,7 @@ class ErrorCode(Enum):
     ALREADY_EXISTS = "DENIED", 409, "a resource of this name exists already"
     NOT_EMPTY = "DENIED", 409, "the registry still holds images; delete them or pass force=true"
     NOT_RESTORABLE = "MANIFEST_UNKNOWN", 409, "what it named is no longer there; push it again"
+    OWN_ROBOT = "DENIED", 409, "a registry's own robot stays as it is; rotate its password, or make another robot"
     NOT_READY = "UNAVAILABLE", 409, "the registry is not ready yet"
 
     def __init__(self, wire: str, status: int, message: str) -> None:

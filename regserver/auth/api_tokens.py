@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from regserver.auth import admin
+from regserver.auth.uses import Uses
 from regserver.content.core import Core
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Permit
@@ -19,8 +20,6 @@ from regserver.model.times import now_ms
 from regserver.storage.catalog import api_tokens, audit, registries
 from regserver.storage.catalog.api_tokens import ApiTokenRow
 from regserver.storage.sql.port import Transaction
-
-WRITE_EVERY_MS = 60_000  # how often the last use of one token is written, at most
 
 
 class UnknownRegistries(Exception):
@@ -37,8 +36,7 @@ class ApiTokens:
     def __init__(self, core: Core, clock: Callable[[], int] = now_ms) -> None:
         self._core = core
         self._clock = clock
-        self._used: dict[str, int] = {}  # what is still to be written: a crash loses it, and nothing rests on it
-        self._written: dict[str, int] = {}
+        self._uses = Uses(core.db, api_tokens.used, clock)
 
     async def create(
         self, name: str, permit: Permit, expires_at: int | None, by: Actor = SERVER
@@ -85,27 +83,12 @@ class ApiTokens:
         row, now = await api_tokens.by_hash(self._core.db, _digest(token)), self._clock()
         if row is None or (row.expires_at is not None and row.expires_at <= now):
             return None
-        self._used[row.id] = now
+        self._uses.note(row.id)
         return row
 
     async def flush(self, *, final: bool = False) -> None:
-        """Writes the last uses in one transaction, each token's once a minute, or whatever is left if ``final``.
-
-        Raises DatabaseFailed; then all of it is written the next time."""
-        now = self._clock()
-        recent = {} if final else {key: at for key, at in self._written.items() if now - at < WRITE_EVERY_MS}
-        batch = {key: at for key, at in self._used.items() if key not in recent}
-        self._written = recent
-        if not batch:
-            return
-
-        async def body(tx: Transaction) -> None:
-            for token_id, at in batch.items():
-                await api_tokens.used(tx, token_id, at)
-
-        await self._core.db.write(body)
-        self._written = {**recent, **dict.fromkeys(batch, now)}
-        self._used = {key: at for key, at in self._used.items() if at != batch.get(key)}
+        """Writes the last uses. Raises DatabaseFailed."""
+        await self._uses.flush(final=final)
 
 
 def _digest(token: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from regserver.auth import admin
 from regserver.auth.api_tokens import ApiTokens
 from regserver.auth.keys import Keys
-from regserver.auth.robots import PREFIX, Robots, versions
+from regserver.auth.robots import PREFIX, Robots, has_ended, versions
 from regserver.auth.tokens import Bearer, Binding, Tokens
 from regserver.content.core import Core
 from regserver.errors import Unauthorized
@@ -105,6 +105,7 @@ class Authenticator:
         row = await self._robots.authenticate(canonical(username), password)
         if row is None:
             raise refusal()
+        self._robots.use(row)
         return Identity(_robot(row), Binding(Kind.ROBOT, row.id, row.version))
 
     def _is_admin_token(self, text: str) -> bool:
@@ -128,8 +129,8 @@ class Authenticator:
                 return _ADMIN
             case Kind.ROBOT:
                 row = await accounts.live_by_id(self._core.db, binding.credential)
-                live = [version.version for version in versions(row)] if row is not None else []
-                if row is not None and binding.version in live and row.username == bearer.subject:
+                if row is not None and _is_in_force(row, binding) and row.username == bearer.subject:
+                    self._robots.use(row)
                     return _robot(row)
             case _:
                 pass
@@ -157,7 +158,11 @@ def canonical(username: str) -> str:
 
 
 def _robot(row: CredentialRow) -> Account:
-    return Account(Kind.ROBOT, row.username, row.registry_id, row.actions)
+    return Account(Kind.ROBOT, row.username, row.registry_id, row.actions, row.images)
+
+
+def _is_in_force(row: CredentialRow, binding: Binding) -> bool:
+    return not has_ended(row) and binding.version in [version.version for version in versions(row)]
 
 
 def _parts(authorization: str) -> tuple[str, str]:

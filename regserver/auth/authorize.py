@@ -11,6 +11,7 @@ from regserver.auth.scopes import Scopes
 from regserver.content.core import Core
 from regserver.errors import ErrorCode, RegistryError, Unauthorized
 from regserver.model.access import Access, Account, Action, Caller, Kind, Permit, Target
+from regserver.model.globs import Globs
 from regserver.model.names import RepositoryName
 from regserver.storage.catalog import registries
 
@@ -33,7 +34,7 @@ class Authorizer:
         token would need: clients widen theirs only on 401. Raises NAME_UNKNOWN where everything is allowed but nothing
         is there. The registry is pinned by id from here on (CVE-2022-31667)."""
         facts = await self._facts(name.registry)
-        rights = policy.grants(caller.account, facts) & _scopes(caller, name)
+        rights = policy.grants(caller.account, facts, name.image) & _scopes(caller, name)
         if not access.actions or not access.actions <= rights:
             raise Unauthorized(scope=policy.required_scope(access, name), error=_error(caller))
         if facts is None:
@@ -44,8 +45,14 @@ class Authorizer:
         """A mount's source, if the account may pull there. Its token's scopes are not asked: clients hold one for the
         target only. None is no refusal: an upload begins instead."""
         facts = await self._facts(name.registry)
-        rights = policy.grants(caller.account, facts)
+        rights = policy.grants(caller.account, facts, name.image)
         return Target(facts.registry_id, name, rights) if facts is not None and Action.PULL in rights else None
+
+    async def sources(self, caller: Caller, target: Target) -> Globs | None:
+        """Which images of the target's registry may be the source of a mount that names none; None is all of them."""
+        facts = await self._facts(target.name.registry)
+        is_public = facts is not None and facts.public and facts.registry_id == target.registry_id
+        return None if is_public else caller.account.images
 
     def general(self, caller: Caller, access: Access, registry_id: str | None = None) -> None:
         """Routes that name no repository; ``registry_id`` is what stands in the path, unread.
@@ -69,7 +76,7 @@ class Authorizer:
 
     async def grant(self, account: Account, name: RepositoryName, requested: frozenset[Action]) -> frozenset[Action]:
         """What of a requested scope a token may hold now; whoever uses it is asked again."""
-        return requested & policy.grants(account, await self._facts(name.registry))
+        return requested & policy.grants(account, await self._facts(name.registry), name.image)
 
     async def grant_all(self, account: Account, requested: Scopes) -> Scopes:
         """The same for all that is asked for. What is refused is left out, and nothing left is no error."""

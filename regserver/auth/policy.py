@@ -37,7 +37,8 @@ class Facts:
     public: bool
 
 
-# A member's rights are these as far as its own row lists them; what is public it may pull in any case.
+# A member's rights are these as far as its own row lists them, on the images that its row names; what is public it may
+# pull in any case.
 GRANTS: Mapping[tuple[Standing, Visibility], frozenset[Action]] = MappingProxyType(
     {
         (Standing.OPERATOR, Visibility.MISSING): EVERYTHING,
@@ -67,12 +68,13 @@ def visibility(facts: Facts | None) -> Visibility:
     return Visibility.PUBLIC if facts.public else Visibility.PRIVATE
 
 
-def grants(account: Account, facts: Facts | None) -> frozenset[Action]:
-    """What the account may do to every image of a registry, whatever its token says; None is no such registry."""
+def grants(account: Account, facts: Facts | None, image: str) -> frozenset[Action]:
+    """What the account may do to an image of a registry, whatever its token says; None is no such registry."""
     seen = visibility(facts)
     role = standing(account, facts)
     if role is Standing.MEMBER:
-        return GRANTS[role, seen] & account.actions | GRANTS[Standing.STRANGER, seen]
+        own = account.actions if account.reaches(image) else NOTHING
+        return GRANTS[role, seen] & own | GRANTS[Standing.STRANGER, seen]
     return GRANTS[role, seen]
 
 

@@ -1,4 +1,5 @@
-"""Robots: the accounts that push and pull. ``robot$<registry>``, and a password that is a signed token of its own kind.
+"""Robots: the accounts that push and pull. ``robot$<registry>`` comes with the registry and may do everything in it;
+``robot$<registry>+<name>`` is another one with rights of its own. A password is a signed token of its own kind.
 
 No secret is stored: the row keeps the claims as text and the id of the key. RS256 gives the same signature for them
 every time, so the password is minted again wherever it is shown or checked.
@@ -12,19 +13,24 @@ import json
 import logging
 import re
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from typing import Any
 
 from regserver.auth import jws
 from regserver.auth.keys import KeyRefused, Keys
+from regserver.auth.uses import Uses
 from regserver.content.core import Core
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Action
 from regserver.model.audit import SERVER, Actor, AuditAction
+from regserver.model.globs import Globs
 from regserver.model.ids import new_id, new_secret
 from regserver.model.times import now_ms
-from regserver.storage.catalog import accounts, audit
+from regserver.storage.catalog import accounts, audit, registries
 from regserver.storage.catalog.accounts import CredentialRow, Previous
+from regserver.storage.catalog.registries import Status
 from regserver.storage.sql.port import Transaction
 
 logger = logging.getLogger(__name__)
@@ -36,25 +42,116 @@ _LIFETIME_SECONDS = 100 * 365 * 86400
 _REMEMBERED = 4096
 
 
-def username(registry_name: str) -> str:
-    return PREFIX + registry_name
+def username(registry_name: str, name: str | None = None) -> str:
+    """A registry's name holds no ``+``, so no two robots share one."""
+    return PREFIX + registry_name + (f"+{name}" if name else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a robot may do. ``images`` None is every image; ``expires_at``: milliseconds since 1970, None is never."""
+
+    actions: frozenset[Action] = frozenset(Action)
+    images: Globs | None = None
+    expires_at: int | None = None
 
 
 class Robots:
     def __init__(self, keys: Keys, core: Core) -> None:
         self._keys = keys
         self._core = core
+        self._uses = Uses(core.db, accounts.used)
         # A digest depends on nothing but its arguments, so remembering it cannot contradict the catalog.
         self._digest = lru_cache(maxsize=_REMEMBERED)(self._mint_digest)
 
-    async def create(
-        self, tx: Transaction, registry_id: str, registry_name: str, actions: frozenset[Action] = frozenset(Action)
-    ) -> None:
-        """The registry's robot, in the transaction that makes the registry. Raises IntegrityFailed if it has one."""
-        name = username(registry_name)
-        key_id, claims = await self._claims(tx, name)
-        row = CredentialRow(new_id("cred"), registry_id, name, actions, 1, key_id, claims)
-        await accounts.insert(tx, row, now_ms())
+    async def create(self, tx: Transaction, registry_id: str, registry_name: str) -> None:
+        """The registry's own robot, in the transaction that makes the registry. Raises IntegrityFailed for a second."""
+        await self._insert(tx, registry_id, registry_name, None, Rights())
+
+    async def add(self, registry_id: str, name: str, rights: Rights, by: Actor) -> tuple[CredentialRow, str]:
+        """(another robot of the registry, its password). The caller has checked the name.
+
+        Raises RegistryError NOT_FOUND, NOT_READY, ALREADY_EXISTS."""
+
+        async def body(tx: Transaction) -> tuple[CredentialRow, str]:
+            registry = await registries.by_id(tx, registry_id)
+            if registry is None:
+                raise RegistryError(ErrorCode.NOT_FOUND)
+            if registry.status is not Status.ACTIVE:
+                raise RegistryError(ErrorCode.NOT_READY)
+            if await accounts.live_by_username(tx, username(registry.name, name)) is not None:
+                raise RegistryError(ErrorCode.ALREADY_EXISTS, {"name": name}, message=f"a robot {name} exists already")
+            row = await self._insert(tx, registry_id, registry.name, name, rights)
+            await _record(tx, by, AuditAction.ROBOT_CREATE, row)
+            return row, self._password(row)  # here: a robot whose password cannot be signed is not made
+
+        return await self._core.db.write(body)
+
+    async def _insert(
+        self, tx: Transaction, registry_id: str, registry_name: str, name: str | None, rights: Rights
+    ) -> CredentialRow:
+        login, now = username(registry_name, name), now_ms()
+        key_id, claims = await self._claims(tx, login)
+        row = CredentialRow(
+            new_id("rob"),
+            registry_id,
+            login,
+            rights.actions,
+            1,
+            key_id,
+            claims,
+            name=name,
+            images=rights.images,
+            expires_at=rights.expires_at,
+            created_at=now,
+            updated_at=now,
+        )
+        await accounts.insert(tx, row)
+        return row
+
+    async def get(self, registry_id: str, robot_id: str) -> CredentialRow:
+        """Raises RegistryError NOT_FOUND, also for another registry's."""
+        return _found(await accounts.by_id(self._core.db, registry_id, robot_id))
+
+    async def page(self, registry_id: str, limit: int, offset: int) -> tuple[list[CredentialRow], int]:
+        """The registry's own first, then the oldest."""
+        return await self._core.db.read(partial(accounts.page, registry_id=registry_id, limit=limit, offset=offset))
+
+    async def change(
+        self, registry_id: str, robot_id: str, changes: Mapping[str, Any], expected: str | None, by: Actor
+    ) -> CredentialRow:
+        """``changes``: fields of Rights. They hold for open sessions and bearer tokens too, from the commit on.
+
+        ``expected`` is If-Match's value: the ``updated_at`` that was seen, or ``*``. Without a difference nothing is
+        written. Raises RegistryError NOT_FOUND, OWN_ROBOT, PRECONDITION_FAILED."""
+
+        async def body(tx: Transaction) -> CredentialRow:
+            row = _added(await accounts.by_id(tx, registry_id, robot_id), expected)
+            changed = replace(row, **changes)
+            if changed == row:
+                return row
+            changed = replace(changed, updated_at=max(now_ms(), row.updated_at + 1))
+            await accounts.update(tx, changed)
+            await _record(tx, by, AuditAction.ROBOT_UPDATE, row)
+            return changed
+
+        return await self._core.db.write(body)
+
+    async def delete(self, registry_id: str, robot_id: str, expected: str | None, by: Actor) -> None:
+        """Once this returns its password and every token drawn from it are dead.
+
+        Raises RegistryError NOT_FOUND, OWN_ROBOT, PRECONDITION_FAILED."""
+
+        async def body(tx: Transaction) -> None:
+            row = _added(await accounts.by_id(tx, registry_id, robot_id), expected)
+            await accounts.delete(tx, row.id)
+            await _record(tx, by, AuditAction.ROBOT_DELETE, row)
+
+        await self._core.db.write(body)
+
+    async def password(self, registry_id: str, robot_id: str) -> str:
+        """The same until the next rotation. Raises NOT_FOUND, NOT_READY."""
+        return self._password(await self.get(registry_id, robot_id))
 
     async def credentials(self, registry_id: str) -> tuple[str, str]:
         """(username, password), the same until the next rotation. Raises NOT_FOUND, NOT_READY."""
@@ -74,17 +171,30 @@ class Robots:
         return login
 
     async def rotate(self, registry_id: str, grace_seconds: int = 0, by: Actor = SERVER) -> tuple[str, str, int | None]:
-        """(username, new password, until when the earlier one lives in milliseconds).
+        """(username, new password, until when the earlier one lives in milliseconds) of the registry's own robot.
 
         From its commit on the earlier password and every token drawn from it are dead, or after ``grace_seconds``; one
         from before that is dead at once. Raises NOT_FOUND."""
-        row = await self._core.db.write(partial(self._rotated, registry_id, grace_seconds, by))
+
+        async def body(tx: Transaction) -> CredentialRow:
+            return await self._rotated(tx, _found(await accounts.of_registry(tx, registry_id)), grace_seconds, by)
+
+        row = await self._core.db.write(body)
         return row.username, self._password(row), row.previous.until if row.previous else None
 
-    async def _rotated(self, registry_id: str, grace_seconds: int, by: Actor, tx: Transaction) -> CredentialRow:
-        row = await accounts.of_registry(tx, registry_id)
-        if row is None:
-            raise RegistryError(ErrorCode.NOT_FOUND)
+    async def rotate_one(
+        self, registry_id: str, robot_id: str, grace_seconds: int, by: Actor
+    ) -> tuple[CredentialRow, str]:
+        """The same for any robot: (its row, the new password). Raises NOT_FOUND."""
+
+        async def body(tx: Transaction) -> CredentialRow:
+            row = _found(await accounts.by_id(tx, registry_id, robot_id))
+            return await self._rotated(tx, row, grace_seconds, by)
+
+        row = await self._core.db.write(body)
+        return row, self._password(row)
+
+    async def _rotated(self, tx: Transaction, row: CredentialRow, grace_seconds: int, by: Actor) -> CredentialRow:
         key_id, claims = await self._claims(tx, row.username)
         self._keys.private(key_id)  # a key that cannot sign leaves the earlier password in force
         until = now_ms() + grace_seconds * 1000
@@ -92,8 +202,8 @@ class Robots:
         row = replace(row, version=row.version + 1, key_id=key_id, claims=claims, previous=previous)
         await accounts.replace(tx, row, now_ms())
         detail = f"the earlier password lives on for {grace_seconds} s" if grace_seconds else None
-        action, reference = AuditAction.CREDENTIALS_ROTATE, row.username
-        await audit.record(tx, by, action, registry_id=registry_id, reference=reference, detail=detail)
+        action = AuditAction.CREDENTIALS_ROTATE if row.name is None else AuditAction.ROBOT_ROTATE
+        await _record(tx, by, action, row, detail)
         return row
 
     async def _claims(self, tx: Transaction, name: str) -> tuple[str, str]:
@@ -124,6 +234,7 @@ class Robots:
 
     async def authenticate(self, name: str, password: str) -> CredentialRow | None:
         """The live row whose password this is, or None; of the previous password while it lives, as that one's row.
+        Whoever is let in notes it with ``use``.
 
         Comparison takes the same time whatever differs (CVE-2023-20902), and a name that does not exist costs what
         one that does costs."""
@@ -134,8 +245,15 @@ class Robots:
             return None
         for version in versions(row):
             if self._is_password(password, version.key_id, version.claims):
-                return None if _has_expired(version) else version
+                return None if has_ended(row) or _has_expired(version) else version
         return None
+
+    def use(self, row: CredentialRow) -> None:
+        self._uses.note(row.id)
+
+    async def flush(self, *, final: bool = False) -> None:
+        """Writes the last uses. Raises DatabaseFailed."""
+        await self._uses.flush(final=final)
 
     def _is_password(self, password: str, key_id: str, claims: str) -> bool:
         try:
@@ -158,5 +276,32 @@ def versions(row: CredentialRow) -> list[CredentialRow]:
     return [row, replace(row, version=old.version, key_id=old.key_id, claims=old.claims, previous=None)]
 
 
+def has_ended(row: CredentialRow) -> bool:
+    """Whether the robot was given up to now. It is a permission that ends, so the wall clock decides."""
+    return row.expires_at is not None and row.expires_at <= now_ms()
+
+
 def _has_expired(row: CredentialRow) -> bool:
     return bool(json.loads(row.claims)["exp"] <= time.time())
+
+
+def _found(row: CredentialRow | None) -> CredentialRow:
+    if row is None:
+        raise RegistryError(ErrorCode.NOT_FOUND)
+    return row
+
+
+def _added(row: CredentialRow | None, expected: str | None) -> CredentialRow:
+    """One that is not the registry's own, in the state that was seen."""
+    found = _found(row)
+    if found.name is None:
+        raise RegistryError(ErrorCode.OWN_ROBOT)
+    if expected not in (None, "*", str(found.updated_at)):
+        raise RegistryError(ErrorCode.PRECONDITION_FAILED)
+    return found
+
+
+async def _record(
+    tx: Transaction, by: Actor, action: AuditAction, row: CredentialRow, detail: str | None = None
+) -> None:
+    await audit.record(tx, by, action, registry_id=row.registry_id, reference=row.username, detail=detail)

@@ -26,6 +26,7 @@ GROUPS = (
     Group("credentials", "a registry's password for docker", "regserver credentials show my-images", "credentials"),
     Group("images", "list, delete and restore images", "regserver images list my-images", "images"),
     Group("tags", "list, delete and restore tags, and their history", "regserver tags list my-images/api", "tags"),
+    Group("robots", "robot accounts with fewer rights", "regserver robots list my-images", "robots"),
     Group("tokens", "tokens for the API", "regserver tokens list", "tokens"),
     Group("gc", "collect garbage, and say why something stays", "regserver gc run my-images", "gc"),
     Group("completion", "completion for bash and zsh", "regserver completion bash", "completion"),

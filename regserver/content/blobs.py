@@ -10,9 +10,12 @@ from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Action, Caller, Target
 from regserver.model.audit import AuditAction
 from regserver.model.digest import Digest
+from regserver.model.globs import Globs
 from regserver.storage.blobs.port import LocalFile, StoreFailed
 from regserver.storage.catalog import audit, blobs, leases, repositories
 from regserver.storage.sql.port import Transaction
+
+IMAGES_AT_ONCE = 500
 
 
 def _unknown(digest: Digest) -> RegistryError:
@@ -49,10 +52,13 @@ class Blobs:
             raise StoreFailed(f"the file of {digest} has {file.size} bytes instead of {found.size}")
         return file
 
-    async def mount(self, target: Target, caller: Caller, digest: Digest, source: Target | None) -> Usage | None:
+    async def mount(
+        self, target: Target, caller: Caller, digest: Digest, source: Target | None, images: Globs | None = None
+    ) -> Usage | None:
         """Links a blob of a readable repository here without its bytes (end-11); None if there is none to link.
 
-        ``source`` has passed the account's live grants. Without one, any repository of the same registry serves.
+        ``source`` has passed the account's live grants. Without one, any repository of the same registry serves that
+        the account may pull: those of ``images``, None is all.
         Raises RegistryError DENIED when the quota cannot take it, NAME_UNKNOWN when the registry has gone.
         """
 
@@ -61,7 +67,7 @@ class Blobs:
                 there = await blobs.linked(tx, source, digest)
                 size = there.size if there else None
             else:
-                size = await blobs.size_in_registry(tx, target.registry_id, str(digest))
+                size = await _size_in_images(tx, target.registry_id, digest, images)
             if size is None:
                 return None
             before = await self._core.usage(tx, target.registry_id)
@@ -91,3 +97,15 @@ class Blobs:
             await audit.record_image(tx, caller.actor, action, repository_id, digest=str(digest))
 
         await self._core.db.write(body)
+
+
+async def _size_in_images(tx: Transaction, registry_id: str, digest: Digest, images: Globs | None) -> int | None:
+    """The size of a blob that one of these images of the registry links, else None (I4)."""
+    if images is None:
+        return await blobs.size_in_registry(tx, registry_id, str(digest))
+    after = 0
+    while rows := await blobs.images_with(tx, registry_id, str(digest), after, IMAGES_AT_ONCE):
+        if any(images.reach(image) for _, image in rows):
+            return await blobs.size(tx, str(digest))
+        after = rows[-1][0]
+    return None

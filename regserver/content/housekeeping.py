@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from regserver.content.clock import Clock
@@ -29,7 +29,7 @@ class Housekeeping:
         core: Core,
         collector: Collector | None = None,
         clock: Clock | None = None,
-        flush: Flush | None = None,
+        flush: Sequence[Flush] = (),
     ) -> None:
         self._core = core
         self._collector = collector or Collector(core)
@@ -65,13 +65,13 @@ class Housekeeping:
         await self.expire_uploads()
         await self.expire_audit()
         await self._collector.reap()
-        if self._flush is not None:
-            await self._flush(final=False)
+        for flush in self._flush:
+            await flush(final=False)
 
     async def _flush_last(self) -> None:
         try:
-            if self._flush is not None:
-                await self._flush(final=True)
+            for flush in self._flush:
+                await flush(final=True)
         except DatabaseFailed as failed:
             log.warning("housekeeping: %s", failed)
 

@@ -12,9 +12,11 @@ from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Account, Action, Kind, Target
 from regserver.model.digest import Digest
 from regserver.storage.catalog import manifests, referrers, repositories, tags
+from regserver.storage.sql.port import Reader
 
 PAGE_BYTES = 4 * 2**20
 LARGE = 64 * 2**10  # bytes of JSON
+LEAST = 100  # repositories read at once, where not all that is read is shown
 
 T = TypeVar("T")
 
@@ -71,10 +73,21 @@ class Listing:
 
     async def catalog(self, account: Account, limit: int, last: str) -> Page[str]:
         """Repositories that hold something and that the account may pull, ``last`` excluded."""
-        registry, _, image = last.partition("/")
         own = account.registry_id if account.kind is Kind.ROBOT and Action.PULL in account.actions else None
-        rows = await repositories.visible(self._core.db, account.all_powerful, own or "", (registry, image), limit + 1)
-        return _page([f"{registry}/{image}" for registry, image in rows], limit)
+
+        async def body(reader: Reader) -> list[str]:
+            found: list[str] = []
+            registry, _, image = last.partition("/")
+            while len(found) <= limit:
+                after, wanted = (registry, image), limit + 1 if account.images is None else max(limit + 1, LEAST)
+                rows = await repositories.visible(reader, account.all_powerful, own or "", after, wanted)
+                found += [f"{name}/{image}" for name, image, public in rows if public or account.reaches(image)]
+                if len(rows) < wanted:
+                    break
+                registry, image, _ = rows[-1]
+            return found[: limit + 1]
+
+        return _page(await self._core.db.read(body), limit)
 
     async def _fallback(self, repository_id: int, subject: Digest) -> dict[str, dict[str, Any]]:
         tag = f"{subject.algorithm}-{subject.hex[:64]}"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from aiohttp import hdrs, web
 
 from regserver.errors import ErrorCode, RegistryError
-from regserver.storage.catalog.registries import RegistryRow
 
 
-def etag(row: RegistryRow) -> str:
-    """Names the state of a registry's settings; pushes do not change it. ``updated_at`` never repeats."""
+class Changing(Protocol):
+    @property
+    def updated_at(self) -> int:
+        """Milliseconds, never the same twice."""
+
+
+def etag(row: Changing) -> str:
+    """Names the state of a resource's settings; what is only counted or noted of it does not change it."""
     return f'"{row.updated_at}"'
 
 

@@ -7,13 +7,10 @@ import base64
 from aiohttp import hdrs, web
 
 from regserver.mgmt import answers, body, paths
-from regserver.mgmt.declared import About, Record, Whole
 from regserver.mgmt.operations import Group, operation
-from regserver.mgmt.resources import CREDENTIALS, ROTATED
+from regserver.mgmt.resources import CREDENTIALS, ROTATED, ROTATION
 from regserver.model.times import rfc3339
 from regserver.web.context import Call
-
-_ROTATE = Record({"grace_seconds": About("How long the earlier password works on; 0 at first.", Whole(0, 86400))})
 
 
 @operation(Group.CREDENTIALS, "Get the credentials", data=CREDENTIALS, headers=[hdrs.CACHE_CONTROL])
@@ -33,13 +30,13 @@ async def get_credentials(request: web.Request, call: Call) -> web.Response:
 
 
 @operation(
-    Group.CREDENTIALS, "Rotate the credentials", data=ROTATED, optional_body=_ROTATE, headers=[hdrs.CACHE_CONTROL]
+    Group.CREDENTIALS, "Rotate the credentials", data=ROTATED, optional_body=ROTATION, headers=[hdrs.CACHE_CONTROL]
 )
 async def rotate_credentials(request: web.Request, call: Call) -> web.Response:
     """Once this is answered, the earlier password and the bearer tokens drawn from it are dead; with
     ``grace_seconds`` they live on for so long beside the new one."""
     registry_id = paths.registry_id(request)
-    values = await body.optional(request, call, _ROTATE)
+    values = await body.optional(request, call, ROTATION)
     grace_seconds, by = values.get("grace_seconds", 0), call.caller.actor
     username, password, until = await call.services.robots.rotate(registry_id, grace_seconds, by)
     grace = {} if until is None else {"previous_valid_until": rfc3339(until)}

@@ -29,6 +29,7 @@ class Group(Enum):
 
     REGISTRIES = "Registries", "A registry holds images under one name, with a quota and credentials of its own."
     CREDENTIALS = "Credentials", "What docker and every other client log in with."
+    ROBOTS = "Robots", "More accounts of a registry: for some images, for pulling alone, for a while."
     IMAGES = "Images", "What was pushed, and undo for what was deleted. An image exists while it has a tag."
     COLLECTION = "Garbage collection", "Gives back the space of what nothing holds any more."
     TOKENS = "API tokens", "What programs call this API with. A token of docker's, or a robot's password, is none."

@@ -43,6 +43,11 @@ def _identity(request: web.Request, part: str, prefix: str) -> str:
     return text
 
 
+def robot_id(request: web.Request) -> str:
+    """Raises RegistryError NOT_FOUND."""
+    return _identity(request, "robot_id", "rob")
+
+
 async def image(request: web.Request, call: Call, *, after: int) -> Target:
     """The image of the path, whose last ``after`` segments belong to no name. Raises RegistryError NOT_FOUND,
     REQUEST_INVALID where the path can be read in two ways."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regserver.mgmt.declared import Schema
+from regserver.mgmt.declared import About, Record, Schema, Whole
 from regserver.mgmt.schemas import (
     array,
     digest,
@@ -18,6 +18,7 @@ from regserver.mgmt.schemas import (
     time,
     whole,
 )
+from regserver.model.access import Action
 from regserver.storage.catalog.jobs import JobStatus
 from regserver.storage.catalog.registries import Status
 
@@ -77,9 +78,32 @@ CREDENTIALS = resource(
         ),
     },
 )
+_PREVIOUS = time("Until then the earlier password works too.")
 ROTATED = resource(
     "RotatedCredentials",
-    {**_LOGIN, "previous_valid_until": time("Until then the earlier password works too.")},
+    {**_LOGIN, "previous_valid_until": _PREVIOUS},
+    optional=["previous_valid_until"],
+)
+
+ROTATION = Record({"grace_seconds": About("How long the earlier password works on; 0 at first.", Whole(0, 86400))})
+
+# ---------------------------------------------------------------- robots
+
+_ROBOT: dict[str, Schema] = {
+    "id": identity("rob"),
+    "name": nullable(text("ci"), "null: the registry's own."),
+    "username": text("robot$my-images+ci", "What docker login takes."),
+    "actions": array(one_of(Action)),
+    "images": nullable(array(text("team/*")), "Globs over names of images; null: every image."),
+    "expires_at": nullable(time(), "null: never."),
+    "last_used_at": nullable(time(), "Written now and then."),
+    "created_at": time(),
+}
+ROBOT = resource("Robot", _ROBOT)
+ROBOT_CREATED = resource("RobotCreated", {**_ROBOT, "password": _LOGIN["password"]})
+ROBOT_ROTATED = resource(
+    "RobotRotated",
+    {**_ROBOT, "password": _LOGIN["password"], "previous_valid_until": _PREVIOUS},
     optional=["previous_valid_until"],
 )
 

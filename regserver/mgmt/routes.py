@@ -13,6 +13,7 @@ from regserver.mgmt.registries import (
     list_registries,
     update_registry,
 )
+from regserver.mgmt.robots import create_robot, delete_robot, get_robot, list_robots, rotate_robot, update_robot
 from regserver.mgmt.tokens import create_token, delete_token, get_token, list_tokens
 from regserver.mgmt.undo import list_history, restore_image, restore_tag
 from regserver.model.access import Access
@@ -20,6 +21,8 @@ from regserver.web.context import Route
 
 _ALL = "/v1/registries"
 _ONE = "/v1/registries/{registry_id}"
+_ROBOTS = _ONE + "/robots"
+_ROBOT = _ROBOTS + "/{robot_id}"
 _TOKENS = "/v1/tokens"
 _TOKEN = _TOKENS + "/{token_id}"
 _IMAGE = _ONE + "/images/{image:.+}"
@@ -32,6 +35,12 @@ _DESCRIBED = (
     Route("DELETE", _ONE, Access.API_WRITE, delete_registry),
     Route("GET", _ONE + "/credentials", Access.API_SECRET, get_credentials),
     Route("POST", _ONE + "/rotate-credentials", Access.API_SECRET, rotate_credentials),
+    Route("GET", _ROBOTS, Access.API_READ, list_robots),
+    Route("POST", _ROBOTS, Access.API_SECRET, create_robot),
+    Route("GET", _ROBOT, Access.API_READ, get_robot),
+    Route("PATCH", _ROBOT, Access.API_WRITE, update_robot),
+    Route("DELETE", _ROBOT, Access.API_WRITE, delete_robot),
+    Route("POST", _ROBOT + "/rotate", Access.API_SECRET, rotate_robot),
     Route("GET", _ONE + "/images", Access.API_READ, list_images),
     Route("GET", _IMAGE + "/tags", Access.API_READ, list_tags),
     Route("GET", _IMAGE + "/tags/{tag}/history", Access.API_READ, list_history),

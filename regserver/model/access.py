@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 from regserver.model.audit import Actor
+from regserver.model.globs import Globs
 from regserver.model.names import RepositoryName
 
 
@@ -69,10 +70,15 @@ class Account:
     subject: str  # "robot$my-images", "admin", "tok_…", "developer", "" for nobody
     registry_id: str | None = None  # a robot's
     actions: frozenset[Action] = frozenset()  # a robot's, on its registry
+    images: Globs | None = None  # a robot's: on these images of it; None is all
 
     @property
     def all_powerful(self) -> bool:
         return self.kind in (Kind.ADMIN, Kind.DEVELOPER)
+
+    def reaches(self, image: str) -> bool:
+        """Whether what it may do on its registry holds for that image."""
+        return self.images is None or self.images.reach(image)
 
 
 ADMIN_SCOPE, READ_SCOPE, REGISTRY_SCOPE = "admin", "read", "registry:"  # the last one is followed by an id

@@ -40,12 +40,14 @@ async def _mount(request: web.Request, call: Call, digest: Digest) -> Usage | No
     CVE-2024-39897: having the blob somewhere is not enough, the account must be able to pull it from there.
     """
     services, origin = call.services, asked(request, "from")
-    source = None
+    source, images = None, None
     if origin is not None:
         source = await services.authorizer.source(call.caller, RepositoryName.parse(origin))
         if source is None:
             return None
-    return await to_the_end(services.blobs.mount(call.repository, call.caller, digest, source))
+    else:
+        images = await services.authorizer.sources(call.caller, call.repository)
+    return await to_the_end(services.blobs.mount(call.repository, call.caller, digest, source, images))
 
 
 async def _put_whole(request: web.Request, call: Call, digest: Digest) -> web.Response:

@@ -6,114 +6,17 @@ one with a body and without a line in BODIES, fails here.
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
 
 import pytest
-from aiohttp import encode_basic_auth
 
 from regserver.app import ROUTES
-from regserver.auth.keys import Keys
-from regserver.model.access import Access, Permit
-from regserver.model.audit import AuditAction
-from regserver.web.context import SERVICES, Services
-from support.identities import PULL, add_robot
-from support.pushing import IMAGE, Answer, Registry, digest_of, make_image, push_blob, push_manifest, start_upload
-from support.registry import ADMIN_TOKEN, served_app
+from regserver.model.access import Access
+from support.pushing import Answer, digest_of, start_upload
+from support.registry import ADMIN_TOKEN
+from support.town import API_TOKENS, BODIES, BODILESS, PATHS, Comer, Town, dump, founded, send
 
-CODENAME = "osprey"  # in a tag, a repository and a manifest that no request names
-LAYER = b"the layer of alpha, for alpha only"
-SENT = b"what a caller uploads"
-
-ONE_TAG = "/v1/registries/{registry_id}/images/{image}/tags/{tag}"
-
-# Every path that is served, as a request that is good for whoever may send it.
-PATHS: dict[str, str] = {
-    "/healthz": "/healthz",
-    "/readyz": "/readyz",
-    "/token": "/token?scope=repository:{registry}/api:pull",
-    "/v2/": "/v2/",
-    "/v2/_catalog": "/v2/_catalog",
-    "/v2/{name}/blobs/{digest}": "/v2/{registry}/api/blobs/{layer}",
-    "/v2/{name}/blobs/uploads/": "/v2/{registry}/api/blobs/uploads/",
-    "/v2/{name}/blobs/uploads/{upload}": "/v2/{registry}/api/blobs/uploads/{upload}?digest={sent}",
-    "/v2/{name}/manifests/{reference}": "/v2/{registry}/api/manifests/v1",
-    "/v2/{name}/tags/list": "/v2/{registry}/api/tags/list",
-    "/v2/{name}/referrers/{digest}": "/v2/{registry}/api/referrers/{layer}",
-    "/v1/openapi.json": "/v1/openapi.json",
-    "/v1/registries": "/v1/registries",
-    "/v1/registries/{registry_id}": "/v1/registries/{id}?force=true",
-    "/v1/registries/{registry_id}/credentials": "/v1/registries/{id}/credentials",
-    "/v1/registries/{registry_id}/rotate-credentials": "/v1/registries/{id}/rotate-credentials",
-    "/v1/registries/{registry_id}/images": "/v1/registries/{id}/images",
-    "/v1/registries/{registry_id}/images/{image}": "/v1/registries/{id}/images/api",
-    "/v1/registries/{registry_id}/images/{image}/tags": "/v1/registries/{id}/images/api/tags",
-    ONE_TAG: "/v1/registries/{id}/images/api/tags/v2",
-    f"{ONE_TAG}/history": "/v1/registries/{id}/images/api/tags/v2/history",
-    f"{ONE_TAG}/restore": "/v1/registries/{id}/images/api/tags/lost/restore",
-    "/v1/registries/{registry_id}/images/{image}/restore": "/v1/registries/{id}/images/api/restore",
-    "/v1/registries/{registry_id}/gc": "/v1/registries/{id}/gc",
-    "/v1/registries/{registry_id}/gc/{job_id}": "/v1/registries/{id}/gc/{job}",
-    "/v1/registries/{registry_id}/gc/{job_id}/report": "/v1/registries/{id}/gc/{job}/report",
-    "/v1/registries/{registry_id}/explain/{digest}": "/v1/registries/{id}/explain/{layer}",
-    "/v1/tokens": "/v1/tokens",
-    "/v1/tokens/{token_id}": "/v1/tokens/{token}",
-}
-BODILESS = {"GET", "HEAD", "OPTIONS", "DELETE"}
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-JSON = {"Content-Type": "application/json"}
-
-
-@dataclass(frozen=True)
-class Comer:
-    """Somebody who comes with an Authorization header, or without. ``login``: what it would put into a form."""
-
-    name: str
-    credentials: str | None
-    login: tuple[str, str] | None = None
-
-    @property
-    def is_bearer(self) -> bool:
-        return (self.credentials or "").startswith("Bearer ")
-
-
-@dataclass
-class Town:
-    nobody: Registry
-    ids: dict[str, str]
-    words: dict[str, str]  # what PATHS leaves open
-    manifest: bytes
-    secrets: list[bytes]
-    comers: dict[str, Comer] = field(default_factory=dict)
-
-    @property
-    def services(self) -> Services:
-        return self.nobody.client.app[SERVICES]  # type: ignore[index,no-any-return]
-
-    def come(self, name: str) -> Registry:
-        return self.nobody.seen_by(self.comers[name].credentials)
-
-
-BODIES: dict[tuple[str, str], Callable[[Town, Comer], tuple[bytes, Mapping[str, str]]]] = {
-    ("POST", "/token"): lambda town, comer: (urlencode(form_of(comer)).encode(), FORM),
-    ("POST", "/v2/{name}/blobs/uploads/"): lambda town, comer: (b"", {}),
-    ("PATCH", "/v2/{name}/blobs/uploads/{upload}"): lambda town, comer: (SENT, {}),
-    ("PUT", "/v2/{name}/blobs/uploads/{upload}"): lambda town, comer: (SENT, {}),
-    ("PUT", "/v2/{name}/manifests/{reference}"): lambda town, comer: (town.manifest, {"Content-Type": IMAGE}),
-    ("POST", "/v1/registries"): lambda town, comer: (b'{"name": "made"}', JSON),
-    ("PATCH", "/v1/registries/{registry_id}"): lambda town, comer: (b'{"quota": {"storage_gb": 1}}', JSON),
-    ("POST", "/v1/registries/{registry_id}/rotate-credentials"): lambda town, comer: (b"", {}),
-    ("POST", "/v1/registries/{registry_id}/gc"): lambda town, comer: (b"", {}),
-    ("POST", f"{ONE_TAG}/restore"): lambda town, comer: (b"", {}),
-    ("POST", "/v1/registries/{registry_id}/images/{image}/restore"): lambda town, comer: (b"", {}),
-    ("POST", "/v1/tokens"): lambda town, comer: (b'{"name": "made", "scopes": ["admin"]}', JSON),
-}
-
-API_TOKENS = ("read token", "registry token", "other registry's token")  # under /v1, and nothing elsewhere
 # Per access, who gets what: 2 is any success. Whoever is not named in a line gets what stands at its end.
 MATRIX: dict[Access, tuple[dict[str, int], int]] = {
     Access.OPEN: ({}, 2),
@@ -137,17 +40,13 @@ MATRIX: dict[Access, tuple[dict[str, int], int]] = {
         }.items()
     },
 }
-DEAD = {"made-up password", "made-up token", "rotated password", "rotated token"}
+DEAD = {"made-up password", "made-up token", "rotated password", "rotated token", "expired robot", "expired token"}
 STRANGERS = ["nobody", *sorted(DEAD), "other tenant", "other tenant's token", "other registry's token"]
+STRANGERS += ["robot of other images", "other images' token"]
 INSIDERS = ["reader", "reader's token", "owner", "read token", "registry token"]
 INSIDERS += ["administrator", "administrator's token"]
 # A reader may ask for the state of an upload, but only of its own, and it can have none.
 UPLOAD_OF_ANOTHER = {("GET", "/v2/{name}/blobs/uploads/{upload}"), ("HEAD", "/v2/{name}/blobs/uploads/{upload}")}
-
-
-def form_of(comer: Comer) -> dict[str, str]:
-    username, password = comer.login or ("", "")
-    return {"grant_type": "password", "username": username, "password": password}
 
 
 def pattern(path: str) -> str:
@@ -166,7 +65,7 @@ def demanded(method: str, path: str) -> Access:
     if path.startswith("/v1/"):
         if path == "/v1/registries":
             return Access.API_LIST
-        if path.endswith("credentials"):
+        if path.endswith("credentials") or (method == "POST" and "/robots" in path):
             return Access.API_SECRET
         return Access.API_READ if method in ("GET", "HEAD") else Access.API_WRITE
     if method in ("GET", "HEAD"):
@@ -206,104 +105,6 @@ def expected(route: tuple[str, str], access: Access, comer: Comer) -> int:
     return named.get(comer.name, others)
 
 
-@asynccontextmanager
-async def founded(root: Path) -> AsyncIterator[Town]:
-    """Both tenants, an image with three tags in alpha, which had two more, and everybody who will come."""
-    async with served_app(root, failed_logins_per_minute=0) as client:  # who is refused everywhere is no guesser here
-        nobody = Registry(client)
-        old = {name: await nobody.make_robot(name) for name in ("alpha", "beta")}
-        services: Services = client.app[SERVICES]  # type: ignore[index]
-        rows = await services.core.db.fetch("SELECT name, id FROM registries")
-        ids: dict[str, str] = {str(name): str(identity) for name, identity in rows}
-        comers = await invite(nobody, ids, old)
-        admin = nobody.seen_by(encode_basic_auth("admin", ADMIN_TOKEN))
-        document = await make_image(admin, "alpha/api")
-        images = [await push_manifest(admin, "alpha/api", document, tag) for tag in ("v1", "v2", "v3", "gone", "lost")]
-        for tag in ("gone", "lost"):  # each of the two ways to undo finds a deletion of its own
-            await admin.send("DELETE", f"/v2/alpha/api/manifests/{tag}")
-        await push_manifest(admin, f"alpha/{CODENAME}", await make_image(admin, f"alpha/{CODENAME}"), CODENAME)
-        words = {
-            "registry": "alpha",
-            "id": ids["alpha"],
-            "layer": await push_blob(admin, "alpha/api", LAYER),
-            "sent": digest_of(SENT),
-            "job": await collected(admin, ids["alpha"]),
-            "token": (await services.api_tokens.create("spare", Permit(admin=True), None))[0].id,
-        }
-        secrets = [
-            LAYER,
-            CODENAME.encode(),
-            images[0].content,
-            images[0].digest.encode(),
-            ADMIN_TOKEN.encode(),
-            (await services.robots.credentials(ids["alpha"]))[1].encode(),
-            *(entry["digest"].encode() for entry in document["layers"]),
-        ]
-        yield Town(nobody, ids, words, images[0].content, secrets, comers)
-
-
-async def invite(nobody: Registry, ids: Mapping[str, str], old: Mapping[str, str]) -> dict[str, Comer]:
-    services: Services = nobody.client.app[SERVICES]  # type: ignore[index]
-    keys = await Keys.load(services.settings.root, services.core.db)
-
-    async def token_of(credentials: str) -> str:
-        query = [("scope", "repository:alpha/api:*"), ("scope", "registry:catalog:*")]
-        answer = await nobody.seen_by(credentials).send("GET", "/token", query=query)
-        return f"Bearer {answer.json['token']}"
-
-    def basic(name: str, login: tuple[str, str]) -> Comer:
-        return Comer(name, encode_basic_auth(*login), login)
-
-    rotated, dead_token = await services.robots.credentials(ids["alpha"]), await token_of(old["alpha"])
-    owner = (await services.robots.rotate(ids["alpha"]))[:2]
-    other = await services.robots.credentials(ids["beta"])
-    reader = await add_robot(services.core, keys, ids["alpha"], "robot$alpha+reader", PULL)
-    permits = Permit(read=True), *(Permit(registries=frozenset({ids[name]})) for name in ("alpha", "beta"))
-    api = [(await services.api_tokens.create("a", permit, None))[1] for permit in permits]
-    made_up = dead_token.rpartition(".")[0] + "." + "A" * 342
-    comers = [
-        Comer("nobody", None),
-        basic("made-up password", ("robot$alpha", "made-up")),
-        Comer("made-up token", made_up),
-        basic("rotated password", rotated),
-        Comer("rotated token", dead_token),
-        basic("other tenant", other),
-        Comer("other tenant's token", await token_of(encode_basic_auth(*other))),
-        basic("reader", reader),
-        Comer("reader's token", await token_of(encode_basic_auth(*reader))),
-        basic("owner", owner),
-        basic("administrator", ("admin", ADMIN_TOKEN)),
-        Comer("administrator's token", f"Bearer {ADMIN_TOKEN}"),
-        *(Comer(name, f"Bearer {token}") for name, token in zip(API_TOKENS, api, strict=True)),
-    ]
-    return {comer.name: comer for comer in comers}
-
-
-async def collected(admin: Registry, registry_id: str) -> str:
-    """The id of a collection that has ended."""
-    job = (await admin.send("POST", f"/v1/registries/{registry_id}/gc")).json["data"]["job_id"]
-    while (await admin.send("GET", f"/v1/registries/{registry_id}/gc/{job}")).json["data"]["status"] == "running":
-        pass
-    return str(job)
-
-
-async def send(town: Town, comer: Comer, route: tuple[str, str], words: Mapping[str, str]) -> Answer:
-    method, path = route
-    data, headers = (None, {}) if method in BODILESS else BODIES[route](town, comer)
-    registry = town.nobody.seen_by(comer.credentials)
-    return await registry.send(method, PATHS[path].format(**words), data=data, headers=headers)
-
-
-async def dump(town: Town) -> dict[str, list[Any]]:
-    """Every row but the clock's, the one that /readyz writes to see whether it can, and when a token was used."""
-    db = town.services.core.db
-    tables = [row[0] for row in await db.fetch("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
-    rows = {table: await db.fetch(f"SELECT * FROM {table}") for table in tables if table != "clock"}
-    rows["api_tokens"] = [row[:-1] for row in rows["api_tokens"]]
-    rows["audit"] = [row for row in rows["audit"] if AuditAction.LOGIN_FAILED not in row]
-    return rows | {"installation": [row for row in rows["installation"] if row[0] != "ready_at"]}
-
-
 def seen(answer: Answer, words: Mapping[str, str]) -> tuple[int, str, str]:
     """All that an answer tells but its id, its date and what the caller itself had asked for."""
     headers = "\n".join(
@@ -312,7 +113,7 @@ def seen(answer: Answer, words: Mapping[str, str]) -> tuple[int, str, str]:
     body = answer.body.decode()
     if answer.headers.get("Content-Type") == "application/json" and '"request_id"' in body:
         content = json.loads(body)
-        content["error"].pop("request_id")
+        content.get("error", {}).pop("request_id", None)
         body = json.dumps(content)
     for word in words.values():
         headers, body = headers.replace(word, "…"), body.replace(word, "…")
@@ -348,6 +149,7 @@ async def test_a_stranger_learns_and_changes_nothing(root: Path, name: str) -> N
         there = {**town.words, "upload": (await start_upload(admin, "alpha/api")).rpartition("/")[2]}
         nowhere = {**there, "registry": "nowhere", "id": there["id"][:-4] + "0000", "upload": "0" * 32}
         nowhere |= {"layer": digest_of(b"nothing"), "job": "gc_" + "0" * 26, "token": "tok_" + "0" * 26}
+        nowhere |= {"robot": "rob_" + "0" * 26}
         before = await dump(town)
         wrong = []
         for route, access in served(town).items():

@@ -153,8 +153,9 @@ def test_what_is_described_is_what_is_accepted(kind: declared.Kind, data: st.Dat
 
 def shaped(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     """Strings that come near what the schema wants."""
-    pattern = schema.get("pattern") or schema.get("items", {}).get("pattern")
-    near = st.from_regex(pattern.replace("$", r"\Z")) if pattern else st.nothing()
+    wanted = schema.get("items", schema)
+    pattern = wanted.get("pattern")
+    near = st.from_regex(pattern.replace("$", r"\Z")) if pattern else st.sampled_from(wanted.get("enum", [""]))
     return st.lists(near, max_size=4) if schema["type"] == "array" else near
 
 

@@ -124,8 +124,9 @@ async def add_robot(
     async def insert(tx: Transaction) -> CredentialRow:
         key_id = await accounts.active_key(tx)
         assert key_id is not None
-        row = CredentialRow(new_id("cred"), registry_id, username, actions, 1, key_id, claims)
-        await accounts.insert(tx, row, 0)
+        name = username.partition("+")[2] or None
+        row = CredentialRow(new_id("rob"), registry_id, username, actions, 1, key_id, claims, name=name)
+        await accounts.insert(tx, row)
         return row
 
     row = await core.db.write(insert)

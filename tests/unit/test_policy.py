@@ -7,6 +7,7 @@ import pytest
 from regserver.auth import policy
 from regserver.auth.policy import Facts, Means, Standing, Verdict, Visibility
 from regserver.model.access import Access, Account, Action, Kind
+from regserver.model.globs import Globs
 from regserver.model.names import RepositoryName
 
 PRIVATE, PUBLIC = Facts("reg_a", public=False), Facts("reg_a", public=True)
@@ -19,7 +20,7 @@ NONE: frozenset[Action] = frozenset()
 @pytest.mark.parametrize("kind", [Kind.ADMIN, Kind.DEVELOPER])
 @pytest.mark.parametrize("facts", [None, PRIVATE, PUBLIC])
 def test_an_operator_may_do_everything_everywhere(kind: Kind, facts: Facts | None) -> None:
-    assert policy.grants(Account(kind, "x"), facts) == ALL
+    assert policy.grants(Account(kind, "x"), facts, "api") == ALL
 
 
 @pytest.mark.parametrize(("facts", "expected"), [(None, NONE), (PRIVATE, NONE), (PUBLIC, PULL)])
@@ -32,19 +33,27 @@ def test_an_operator_may_do_everything_everywhere(kind: Kind, facts: Facts | Non
         Account(Kind.ROBOT, "robot$a", "reg_earlier", ALL),
         Account(Kind.ROBOT, "robot$a", None, ALL),
     ],
-    ids=str,
+    ids=lambda account: f"{account.kind.value} of {account.registry_id}, {len(account.actions)} actions",
 )
 def test_a_stranger_may_only_pull_what_is_public(
     account: Account, facts: Facts | None, expected: frozenset[Action]
 ) -> None:
-    assert policy.grants(account, facts) == expected
+    assert policy.grants(account, facts, "api") == expected
 
 
 @pytest.mark.parametrize("actions", SUBSETS, ids=lambda actions: "+".join(sorted(actions)) or "none")
 def test_a_robot_may_do_what_its_row_lists_and_pull_what_is_public(actions: frozenset[Action]) -> None:
     robot = Account(Kind.ROBOT, "robot$a", "reg_a", actions)
-    assert policy.grants(robot, PRIVATE) == actions
-    assert policy.grants(robot, PUBLIC) == actions | PULL
+    assert policy.grants(robot, PRIVATE, "api") == actions
+    assert policy.grants(robot, PUBLIC, "api") == actions | PULL
+
+
+@pytest.mark.parametrize("facts", [PRIVATE, PUBLIC], ids=["private", "public"])
+def test_a_robot_of_some_images_is_a_stranger_to_the_others(facts: Facts) -> None:
+    robot = Account(Kind.ROBOT, "robot$a", "reg_a", ALL, Globs(("team/*",)))
+    assert policy.grants(robot, facts, "team/api") == ALL
+    for other in ("team", "api", "team/api/debug", "teams/api"):
+        assert policy.grants(robot, facts, other) == (PULL if facts.public else NONE)
 
 
 def test_the_tables_have_every_cell() -> None:

@@ -7,9 +7,11 @@ named by none ever after.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from regserver.model.access import Action
+from regserver.model.globs import Globs
 from regserver.model.ids import new_id
 from regserver.storage.sql.port import Reader, Row, Transaction
 
@@ -31,7 +33,9 @@ class Previous:
 class CredentialRow:
     """A robot. Its password is minted from ``claims``, the JSON text as it is signed, with the key ``key_id``.
 
-    ``version`` grows with every rotation. ``previous`` may have ended: whoever asks compares.
+    ``version`` grows with every rotation. ``previous`` may have ended, ``expires_at`` may have passed: whoever asks
+    compares. ``name`` None is the registry's own robot, ``images`` None every image. Times in milliseconds;
+    ``updated_at`` never repeats.
     """
 
     id: str
@@ -42,21 +46,46 @@ class CredentialRow:
     key_id: str
     claims: str
     previous: Previous | None = None
+    name: str | None = None
+    images: Globs | None = None
+    expires_at: int | None = None
+    created_at: int = 0
+    updated_at: int = 0
+    last_used_at: int | None = None
+
+
+_COLUMNS = """c.id, c.registry_id, c.username, c.actions, c.version, c.key_id, c.claims, c.name, c.images, c.expires_at,
+       c.created_at, COALESCE(c.updated_at, c.created_at), c.last_used_at,
+       c.previous_version, c.previous_key_id, c.previous_claims, c.previous_until"""
 
 
 def _credential(row: Row) -> CredentialRow:
-    identity, registry_id, username, actions, version, key_id, claims, *earlier = row
-    granted = frozenset(action for action in Action if action in actions.split(","))
-    previous = Previous(*earlier) if earlier[-1] is not None else None
-    return CredentialRow(identity, registry_id, username, granted, version, key_id, claims, previous)
+    """``row`` as _COLUMNS has it."""
+    identity, registry_id, username, actions, version, key_id, claims, name, images, *rest = row
+    expires_at, created_at, updated_at, last_used_at, *earlier = rest
+    return CredentialRow(
+        identity,
+        registry_id,
+        username,
+        frozenset(action for action in Action if action in actions.split(",")),
+        version,
+        key_id,
+        claims,
+        Previous(*earlier) if earlier[-1] is not None else None,
+        name,
+        None if images is None else Globs(tuple(json.loads(images))),
+        expires_at,
+        created_at,
+        updated_at,
+        last_used_at,
+    )
 
 
 _LIVE_BY_USERNAME = """
-SELECT c.id, c.registry_id, c.username, c.actions, c.version, c.key_id, c.claims,
-       c.previous_version, c.previous_key_id, c.previous_claims, c.previous_until
+SELECT <columns>
 FROM credentials AS c JOIN registries AS r ON r.id = c.registry_id
 WHERE c.username = $1 AND r.status = 'active'
-"""
+""".replace("<columns>", _COLUMNS)
 
 
 async def live_by_username(reader: Reader, username: str) -> CredentialRow | None:
@@ -66,11 +95,10 @@ async def live_by_username(reader: Reader, username: str) -> CredentialRow | Non
 
 
 _LIVE_BY_ID = """
-SELECT c.id, c.registry_id, c.username, c.actions, c.version, c.key_id, c.claims,
-       c.previous_version, c.previous_key_id, c.previous_claims, c.previous_until
+SELECT <columns>
 FROM credentials AS c JOIN registries AS r ON r.id = c.registry_id
 WHERE c.id = $1 AND r.status = 'active'
-"""
+""".replace("<columns>", _COLUMNS)
 
 
 async def live_by_id(reader: Reader, credential_id: str) -> CredentialRow | None:
@@ -79,14 +107,11 @@ async def live_by_id(reader: Reader, credential_id: str) -> CredentialRow | None
     return _credential(rows[0]) if rows else None
 
 
-# Ids sort by age: the oldest is the one that came with the registry.
 _OF_REGISTRY = """
-SELECT c.id, c.registry_id, c.username, c.actions, c.version, c.key_id, c.claims,
-       c.previous_version, c.previous_key_id, c.previous_claims, c.previous_until
+SELECT <columns>
 FROM credentials AS c JOIN registries AS r ON r.id = c.registry_id
-WHERE c.registry_id = $1 AND r.status <> 'deleting'
-ORDER BY c.id LIMIT 1
-"""
+WHERE c.registry_id = $1 AND c.name IS NULL AND r.status <> 'deleting'
+""".replace("<columns>", _COLUMNS)
 
 
 async def of_registry(reader: Reader, registry_id: str) -> CredentialRow | None:
@@ -95,18 +120,60 @@ async def of_registry(reader: Reader, registry_id: str) -> CredentialRow | None:
     return _credential(rows[0]) if rows else None
 
 
+# Ids sort by age: the registry's own robot, which came with it, is the first.
+_PAGE = """
+SELECT <columns>
+FROM credentials AS c WHERE c.registry_id = $1 ORDER BY c.id LIMIT $2 OFFSET $3
+""".replace("<columns>", _COLUMNS)
+_COUNT = "SELECT count(*) FROM credentials WHERE registry_id = $1"
+
+
+async def page(reader: Reader, registry_id: str, limit: int, offset: int) -> tuple[list[CredentialRow], int]:
+    """One page of a registry's robots, and how many there are on all pages; the reader is one snapshot."""
+    rows = await reader.fetch(_PAGE, registry_id, limit, offset)
+    return [_credential(row) for row in rows], (await reader.fetch(_COUNT, registry_id))[0][0]
+
+
+_BY_ID = """
+SELECT <columns>
+FROM credentials AS c WHERE c.id = $2 AND c.registry_id = $1
+""".replace("<columns>", _COLUMNS)
+
+
+async def by_id(reader: Reader, registry_id: str, credential_id: str) -> CredentialRow | None:
+    """A robot of that registry. A registry that is being deleted has none any more."""
+    rows = await reader.fetch(_BY_ID, registry_id, credential_id)
+    return _credential(rows[0]) if rows else None
+
+
 _INSERT = """
-INSERT INTO credentials (id, registry_id, username, actions, version, key_id, claims, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO credentials (id, registry_id, username, actions, version, key_id, claims, created_at, name, images,
+                         expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """
 
 
-async def insert(tx: Transaction, row: CredentialRow, created_at: int) -> None:
-    """Raises IntegrityFailed where the username is taken."""
-    actions = ",".join(action for action in Action if action in row.actions)
-    await tx.execute(
-        _INSERT, row.id, row.registry_id, row.username, actions, row.version, row.key_id, row.claims, created_at
-    )
+async def insert(tx: Transaction, row: CredentialRow) -> None:
+    """Raises IntegrityFailed where the username is taken, or the registry has a robot of its own already."""
+    signed = (row.version, row.key_id, row.claims, row.created_at)
+    rights = (row.name, _shown(row.images), row.expires_at)
+    await tx.execute(_INSERT, row.id, row.registry_id, row.username, _joined(row.actions), *signed, *rights)
+
+
+def _joined(actions: frozenset[Action]) -> str:
+    return ",".join(action for action in Action if action in actions)
+
+
+def _shown(images: Globs | None) -> str | None:
+    return None if images is None else json.dumps(images.patterns)
+
+
+_UPDATE = "UPDATE credentials SET actions = $2, images = $3, expires_at = $4, updated_at = $5 WHERE id = $1"
+
+
+async def update(tx: Transaction, row: CredentialRow) -> None:
+    """What it may do, and until when. Who uses it is held to that from the commit on."""
+    await tx.execute(_UPDATE, row.id, _joined(row.actions), _shown(row.images), row.expires_at, row.updated_at)
 
 
 _REPLACE = """
@@ -122,6 +189,22 @@ async def replace(tx: Transaction, row: CredentialRow, rotated_at: int) -> None:
     old = row.previous
     earlier = (old.version, old.key_id, old.claims, old.until) if old else (None, None, None, None)
     await tx.execute(_REPLACE, row.id, row.version, row.key_id, row.claims, rotated_at, *earlier)
+
+
+_DELETE = "DELETE FROM credentials WHERE id = $1"
+
+
+async def delete(tx: Transaction, credential_id: str) -> None:
+    """From its commit on the password and every token drawn from it open nothing."""
+    await tx.execute(_DELETE, credential_id)
+
+
+_USED = "UPDATE credentials SET last_used_at = $2 WHERE id = $1 AND COALESCE(last_used_at, 0) < $2"
+
+
+async def used(tx: Transaction, credential_id: str, at: int) -> None:
+    """Moves forward only; a robot that is gone by now stays gone."""
+    await tx.execute(_USED, credential_id, at)
 
 
 _DELETE_OF_REGISTRY = "DELETE FROM credentials WHERE registry_id = $1"

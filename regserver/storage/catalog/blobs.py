@@ -7,7 +7,7 @@ from typing import NamedTuple
 from regserver.model.access import Target
 from regserver.model.digest import Digest
 from regserver.storage.catalog import usage
-from regserver.storage.sql.port import Reader, Transaction
+from regserver.storage.sql.port import Reader, Row, Transaction
 
 
 class Linked(NamedTuple):
@@ -59,6 +59,17 @@ async def size_in_registry(reader: Reader, registry_id: str, digest: str) -> int
     """The size of a blob that any repository of this registry links, else None."""
     rows = await reader.fetch(ANYWHERE_IN_REGISTRY, registry_id, digest)
     return rows[0][0] if rows else None
+
+
+IMAGES_WITH = """
+SELECT l.repository_id, r.name FROM repository_blobs l JOIN repositories r ON r.id = l.repository_id
+WHERE l.digest = $2 AND l.registry_id = $1 AND l.repository_id > $3 ORDER BY l.repository_id LIMIT $4
+"""
+
+
+async def images_with(reader: Reader, registry_id: str, digest: str, after: int, limit: int) -> list[Row]:
+    """(repository id, image) of the registry's repositories that link the blob, from the one behind ``after`` on."""
+    return await reader.fetch(IMAGES_WITH, registry_id, digest, after, limit)
 
 
 INSERT = "INSERT INTO blobs (digest, size, key) VALUES ($1, $2, $3) ON CONFLICT (digest) DO NOTHING"

@@ -36,7 +36,7 @@ async def ensure(tx: Transaction, target: Target) -> int:
 
 
 VISIBLE = """
-SELECT g.name, r.name FROM registries g JOIN repositories r ON r.registry_id = g.id
+SELECT g.name, r.name, g.public FROM registries g JOIN repositories r ON r.registry_id = g.id
 WHERE g.status = 'active' AND (g.name, r.name) > ($1, $2) AND ($3 = 1 OR g.public = 1 OR g.id = $4)
   AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = r.id)
 ORDER BY g.name, r.name LIMIT $5
@@ -44,7 +44,8 @@ ORDER BY g.name, r.name LIMIT $5
 
 
 async def visible(reader: Reader, everything: bool, registry_id: str, after: tuple[str, str], limit: int) -> list[Row]:
-    """(registry, image) of repositories that hold a manifest: all of them, or the public ones and one registry's."""
+    """(registry, image, whether it is public) of repositories that hold a manifest: all of them, or the public ones and
+    one registry's."""
     return await reader.fetch(VISIBLE, after[0], after[1], int(everything), registry_id, limit)
 
 
