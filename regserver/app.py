@@ -27,6 +27,7 @@ from regserver.content.blobs import Blobs
 from regserver.content.collector import Collector
 from regserver.content.core import Core
 from regserver.content.housekeeping import Housekeeping
+from regserver.content.idempotency import ClaimingDatabase
 from regserver.content.jobs import Jobs
 from regserver.content.listing import Listing
 from regserver.content.manifests import Manifests
@@ -75,7 +76,7 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         await migrate(database)
         blobs = await FilesystemBlobStore.at(settings.root)
         opened.push_async_callback(blobs.close)
-        core = Core(database, blobs, settings)
+        core = Core(ClaimingDatabase(database), blobs, settings)
         collector = Collector(core)
         purge = Purge(core, collector)
         services = await _services(core, collector, purge, admin_token)

@@ -50,6 +50,9 @@ class ErrorCode(Enum):
     ALREADY_EXISTS = "DENIED", 409, "a resource of this name exists already"
     NOT_EMPTY = "DENIED", 409, "the registry still holds images; delete them or pass force=true"
     NOT_RESTORABLE = "MANIFEST_UNKNOWN", 409, "what it named is no longer there; push it again"
+    KEY_REUSED = "DENIED", 422, "this idempotency key came with another request before; take a new one"
+    REQUEST_IN_PROGRESS = "DENIED", 409, "a request with this idempotency key is at work; ask again"
+    ANSWER_LOST = "DENIED", 409, "this was done already, and its answer cannot be given again; look at what is there"
     OWN_ROBOT = "DENIED", 409, "a registry's own robot stays as it is; rotate its password, or make another robot"
     NOT_READY = "UNAVAILABLE", 409, "the registry is not ready yet"
 

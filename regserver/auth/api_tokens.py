@@ -66,12 +66,18 @@ class ApiTokens:
     async def page(self, limit: int, offset: int) -> tuple[list[ApiTokenRow], int]:
         return await self._core.db.read(partial(api_tokens.page, limit=limit, offset=offset))
 
-    async def delete(self, token_id: str, by: Actor = SERVER) -> None:
-        """Once this returns the token is dead. Raises RegistryError NOT_FOUND."""
+    async def delete(self, token_id: str, by: Actor = SERVER, expected: str | None = None) -> None:
+        """Once this returns the token is dead. ``expected``: If-Match's value.
+
+        Raises RegistryError NOT_FOUND, PRECONDITION_FAILED."""
 
         async def body(tx: Transaction) -> None:
-            if not await api_tokens.delete(tx, token_id):
+            row = await api_tokens.by_id(tx, token_id)
+            if row is None:
                 raise RegistryError(ErrorCode.NOT_FOUND)
+            if expected not in (None, "*", str(row.updated_at)):
+                raise RegistryError(ErrorCode.PRECONDITION_FAILED)
+            await api_tokens.delete(tx, token_id)
             await audit.record(tx, by, AuditAction.TOKEN_DELETE, reference=token_id)
 
         await self._core.db.write(body)

@@ -149,9 +149,16 @@ class Robots:
 
         await self._core.db.write(body)
 
-    async def password(self, registry_id: str, robot_id: str) -> str:
-        """The same until the next rotation. Raises NOT_FOUND, NOT_READY."""
-        return self._password(await self.get(registry_id, robot_id))
+    async def show_one(self, registry_id: str, robot_id: str, by: Actor) -> str:
+        """Its password, for somebody who asks, which the audit log tells first. Raises NOT_FOUND, NOT_READY."""
+        row = await self.get(registry_id, robot_id)
+        password = self._password(row)
+
+        async def body(tx: Transaction) -> None:
+            await _record(tx, by, AuditAction.CREDENTIALS_READ, row)
+
+        await self._core.db.write(body)
+        return password
 
     async def credentials(self, registry_id: str) -> tuple[str, str]:
         """(username, password), the same until the next rotation. Raises NOT_FOUND, NOT_READY."""

@@ -10,8 +10,9 @@ from typing import Protocol
 from regserver.content.clock import Clock
 from regserver.content.collector import BATCH, Collector
 from regserver.content.core import Core
+from regserver.content.idempotency import KEPT_SECONDS
 from regserver.storage.blobs.port import StoreFailed
-from regserver.storage.catalog import audit, clock, garbage, uploads
+from regserver.storage.catalog import audit, clock, garbage, idempotency, uploads
 from regserver.storage.sql.port import DatabaseFailed, Transaction
 
 log = logging.getLogger("regserver.housekeeping")
@@ -64,6 +65,7 @@ class Housekeeping:
         await self._clock.tick()
         await self.expire_uploads()
         await self.expire_audit()
+        await self.expire_keys()
         await self._collector.reap()
         for flush in self._flush:
             await flush(final=False)
@@ -83,6 +85,19 @@ class Housekeeping:
             async def body(tx: Transaction) -> int:
                 floor = await clock.epoch(tx) - self._core.epochs(self._core.settings.audit_days * 86400)
                 return await audit.expire(tx, floor, BATCH)
+
+            gone = await self._core.db.write(body)
+            count, more = count + gone, gone == BATCH
+        return count
+
+    async def expire_keys(self) -> int:
+        """Forgets idempotency keys after their day, in epochs: a clock that jumps lets nothing be done twice."""
+        count, more = 0, True
+        while more:
+
+            async def body(tx: Transaction) -> int:
+                floor = await clock.epoch(tx) - self._core.epochs(KEPT_SECONDS)
+                return await idempotency.expire(tx, floor, BATCH)
 
             gone = await self._core.db.write(body)
             count, more = count + gone, gone == BATCH

@@ -59,22 +59,20 @@ class Registries:
         """
         registry_id = new_id("reg")
 
-        async def body(tx: Transaction) -> RegistryRow | None:
+        async def body(tx: Transaction) -> RegistryRow:
             row = await registries.insert(
                 tx, registry_id, name, status=Status.CREATING, public=public, quota_bytes=quota_bytes, now=now_ms()
             )
             if row is None:
-                return None
+                message = f"a registry {name} exists already"
+                raise RegistryError(ErrorCode.ALREADY_EXISTS, {"name": name}, message=message)
             # One transaction: a registry without its robot is never seen, and there is nothing to recover at start.
             await self._make_robot(tx, registry_id, name)
             await registries.activate(tx, registry_id)
             await audit.record(tx, by, AuditAction.REGISTRY_CREATE, registry_id=registry_id, detail=_settings(row))
             return row
 
-        row = await self._core.db.write(body)
-        if row is None:
-            raise RegistryError(ErrorCode.ALREADY_EXISTS, {"name": name}, message=f"a registry {name} exists already")
-        return row
+        return await self._core.db.write(body)
 
     async def ensure(self, name: str) -> None:
         """Makes the registry unless it is there: the first push under ``--dev``. Raises RegistryError NAME_INVALID."""

@@ -11,15 +11,24 @@ from aiohttp import hdrs, web
 from regserver.mgmt.query import Paging
 from regserver.web.challenge import public_base
 from regserver.web.context import Call
+from regserver.web.idempotency import PUBLIC
 
 
 def single(data: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     return _json({"data": data}, status, headers or {})
 
 
-def secret(data: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """An answer that no cache on its way may keep (RFC 9111 §5.2.2.5)."""
-    return _json({"data": data}, status, {hdrs.CACHE_CONTROL: "no-store", **(headers or {})})
+def secret(
+    public: Mapping[str, Any],
+    secrets: Mapping[str, Any],
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """An answer that no cache on its way may keep (RFC 9111 §5.2.2.5); ``secrets`` are not kept here either."""
+    shown = _json({"data": {**public, **secrets}}, status, {hdrs.CACHE_CONTROL: "no-store", **(headers or {})})
+    shown[PUBLIC] = public
+    return shown
 
 
 def listed(request: web.Request, rows: Sequence[Mapping[str, Any]], total: int, paging: Paging) -> web.Response:

@@ -12,7 +12,7 @@ from regserver.mgmt.declared import Record, read
 from regserver.web import streaming
 from regserver.web.context import Call
 
-MAX_BYTES = 64 * 2**10
+MAX_BYTES = streaming.MAX_DOCUMENT_BYTES
 _TYPES = frozenset({"application/json", "application/merge-patch+json"})  # RFC 7396 for PATCH
 
 

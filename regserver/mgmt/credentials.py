@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
+from typing import Any
 
 from aiohttp import hdrs, web
 
@@ -19,14 +21,13 @@ async def get_credentials(request: web.Request, call: Call) -> web.Response:
     username, password = await call.services.robots.show(paths.registry_id(request), call.caller.actor)
     host = answers.host(request, call)
     auth = base64.b64encode(f"{username}:{password}".encode()).decode()
-    return answers.secret(
-        {
-            "username": username,
-            "password": password,
-            "endpoint": host,
-            "docker_config": {"auths": {host: {"auth": auth}}},
-        }
-    )
+    secrets = {
+        "username": username,
+        "password": password,
+        "endpoint": host,
+        "docker_config": {"auths": {host: {"auth": auth}}},
+    }
+    return answers.secret({}, secrets)
 
 
 @operation(
@@ -40,4 +41,10 @@ async def rotate_credentials(request: web.Request, call: Call) -> web.Response:
     grace_seconds, by = values.get("grace_seconds", 0), call.caller.actor
     username, password, until = await call.services.robots.rotate(registry_id, grace_seconds, by)
     grace = {} if until is None else {"previous_valid_until": rfc3339(until)}
-    return answers.secret({"username": username, "password": password, **grace})
+    return answers.secret({"username": username, **grace}, {"password": password})
+
+
+async def renew_credentials(request: web.Request, call: Call, public: Mapping[str, Any]) -> dict[str, str]:
+    """The password as it is now."""
+    _, password = await call.services.robots.show(paths.registry_id(request), call.caller.actor)
+    return {"password": password}

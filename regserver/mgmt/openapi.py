@@ -17,11 +17,12 @@ from aiohttp import hdrs, web
 from regserver import __version__
 from regserver.errors import ErrorCode
 from regserver.mgmt.declared import Schema
-from regserver.mgmt.operations import JSON, Group, Operation, operation, operation_of, refusals
+from regserver.mgmt.operations import JSON, Group, Operation, operation, operation_of, refusals, request_headers
 from regserver.mgmt.parameters import PATH_PARAMETERS, REQUEST_HEADERS, RESPONSE_HEADERS
 from regserver.mgmt.schemas import REFERENCE, RESOURCES, mapping, record, resource, text
 from regserver.model.access import Access
 from regserver.web.context import Call, Handler, Route
+from regserver.web.idempotency import REPLAYED
 
 MANAGED = "/v1/"
 Document = dict[str, Any]
@@ -149,7 +150,7 @@ def _parameters(route: Route, described: Operation) -> list[Document]:
     for parameter in described.query:
         shown = {"description": parameter.about, "schema": parameter.schema}
         found.append({"name": parameter.name, "in": "query", "required": False, **shown})
-    for name in described.conditions:
+    for name in request_headers(route):
         schema, about = REQUEST_HEADERS[name]
         found.append({"name": name, "in": "header", "required": False, "description": about, "schema": schema})
     return found
@@ -161,7 +162,8 @@ def _body(described: Operation) -> Document:
 
 
 def _responses(route: Route, described: Operation) -> Document:
-    headers = _headers(["X-Request-Id", *described.headers])
+    repeated = [REPLAYED] if route.method == hdrs.METH_POST else []
+    headers = _headers(["X-Request-Id", *described.headers, *repeated])
     success: Document = {"description": _PHRASES[described.status], "headers": headers}
     if described.answer is not None:
         success["content"] = {described.media_type: {"schema": described.answer}}
@@ -178,7 +180,8 @@ def _refusal(status: int, codes: list[ErrorCode]) -> Document:
     said = "; ".join(dict.fromkeys(f"`{code.name.lower()}`: {code.message}" for code in codes))
     names = {"properties": {"code": {"enum": [code.name.lower() for code in codes]}}}
     schema: Schema = {"$ref": REFERENCE + "Error", "properties": {"error": names}}
-    headers = _headers(["X-Request-Id", *_ACCOMPANY.get(status, ())])
+    waits = ["Retry-After"] if ErrorCode.REQUEST_IN_PROGRESS in codes else []
+    headers = _headers(["X-Request-Id", *_ACCOMPANY.get(status, ()), *waits])
     return {"description": said, "headers": headers, "content": {JSON: {"schema": schema}}}
 
 

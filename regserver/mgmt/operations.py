@@ -20,6 +20,7 @@ from regserver.mgmt.query import FILTER, MAX_PAGE, MAX_PER_PAGE, PER_PAGE, SWITC
 from regserver.mgmt.schemas import page, single
 from regserver.model.access import Access
 from regserver.web.context import Handler, Route
+from regserver.web.idempotency import KEY
 
 JSON = "application/json"
 
@@ -161,6 +162,12 @@ _BY_BODY = frozenset(
         ErrorCode.VALIDATION_FAILED,
     }
 )
+_BY_KEY = frozenset({ErrorCode.KEY_REUSED, ErrorCode.REQUEST_IN_PROGRESS, ErrorCode.ANSWER_LOST} | _BY_BODY)
+
+
+def request_headers(route: Route) -> tuple[str, ...]:
+    """The headers of a request that change what a route does."""
+    return (*operation_of(route).conditions, *([KEY] if route.method == hdrs.METH_POST else []))
 
 
 def refusals(route: Route) -> frozenset[ErrorCode]:
@@ -175,6 +182,8 @@ def refusals(route: Route) -> frozenset[ErrorCode]:
         found |= {ErrorCode.VALIDATION_FAILED}
     if described.body is not None:
         found |= _BY_BODY
+    if route.method == hdrs.METH_POST:
+        found |= _BY_KEY
     if hdrs.IF_MATCH in described.conditions:
         found |= {ErrorCode.PRECONDITION_FAILED}
     return found

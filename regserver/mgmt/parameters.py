@@ -9,6 +9,7 @@ from aiohttp import hdrs
 from regserver.mgmt.declared import Schema
 from regserver.mgmt.schemas import digest, identity, text
 from regserver.model.names import MAX_REPOSITORY_LENGTH, PATH, TAG
+from regserver.web.idempotency import KEY, KEY_FORM, REPLAYED
 
 Described = tuple[Schema, str]
 
@@ -26,11 +27,16 @@ PATH_PARAMETERS: Final[dict[str, Described]] = {
 }
 
 REQUEST_HEADERS: Final[dict[str, Described]] = {
+    KEY: (
+        text("5b6f0c1e-6c1d-4b52-9f3e-0d1f3a9f2c77", pattern=f"^{KEY_FORM}$"),
+        "Sent again with the same key within a day, the same request is not done again: it gets the same answer.",
+    ),
     hdrs.IF_MATCH: (text('"1732444200000"'), "The ETag that was seen: 412 if it has changed since."),
     hdrs.IF_NONE_MATCH: (text('"1732444200000"'), "The ETag that is known: 304 while it has not changed."),
 }
 
 RESPONSE_HEADERS: Final[dict[str, Described]] = {
+    REPLAYED: (text("true"), "Where this was answered before, under the same idempotency key."),
     "X-Request-Id": (text("req_06a9v3k7fshb72q0e5dcm1n8p4"), "What the server's log knows this request by."),
     hdrs.ETAG: (text('"1732444200000"'), "Names this state, for If-Match."),
     hdrs.LOCATION: (text("/v1/registries/reg_06a9v3k7fshb72q0e5dcm1n8p4"), "Where the new resource is."),

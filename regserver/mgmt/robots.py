@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -111,7 +112,13 @@ async def create_robot(request: web.Request, call: Call) -> web.Response:
     name, changes = values.pop("name"), _changes(values)
     row, password = await call.services.robots.add(registry_id, name, Rights(**changes), call.caller.actor)
     headers: dict[str, str] = {hdrs.LOCATION: f"/v1/registries/{registry_id}/robots/{row.id}", hdrs.ETAG: etag(row)}
-    return answers.secret({**_shown(row), "password": password}, status=201, headers=headers)
+    return answers.secret(_shown(row), {"password": password}, status=201, headers=headers)
+
+
+async def renew_robot(request: web.Request, call: Call, public: Mapping[str, Any]) -> dict[str, str]:
+    """The password as it is now."""
+    registry_id, actor = paths.registry_id(request), call.caller.actor
+    return {"password": await call.services.robots.show_one(registry_id, public["id"], actor)}
 
 
 @operation(Group.ROBOTS, "Get a robot", data=ROBOT, headers=[hdrs.ETAG])
@@ -153,7 +160,7 @@ async def rotate_robot(request: web.Request, call: Call) -> web.Response:
         registry_id, robot_id, values.get("grace_seconds", 0), call.caller.actor
     )
     grace = {} if row.previous is None else {"previous_valid_until": rfc3339(row.previous.until)}
-    return answers.secret({**_shown(row), **grace, "password": password})
+    return answers.secret({**_shown(row), **grace}, {"password": password})
 
 
 @operation(Group.ROBOTS, "Delete a robot", conditions=[hdrs.IF_MATCH], refusals=[ErrorCode.OWN_ROBOT])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regserver.mgmt.credentials import get_credentials, rotate_credentials
+from regserver.mgmt.credentials import get_credentials, renew_credentials, rotate_credentials
 from regserver.mgmt.gc import explain, get_job, get_report, list_jobs, start_job
 from regserver.mgmt.images import delete_image, delete_tag, get_image, get_tag, list_images, list_tags
 from regserver.mgmt.openapi import describing
@@ -13,8 +13,16 @@ from regserver.mgmt.registries import (
     list_registries,
     update_registry,
 )
-from regserver.mgmt.robots import create_robot, delete_robot, get_robot, list_robots, rotate_robot, update_robot
-from regserver.mgmt.tokens import create_token, delete_token, get_token, list_tokens
+from regserver.mgmt.robots import (
+    create_robot,
+    delete_robot,
+    get_robot,
+    list_robots,
+    renew_robot,
+    rotate_robot,
+    update_robot,
+)
+from regserver.mgmt.tokens import create_token, delete_token, get_token, list_tokens, renew_token
 from regserver.mgmt.undo import list_history, restore_image, restore_tag
 from regserver.model.access import Access
 from regserver.web.context import Route
@@ -34,13 +42,13 @@ _DESCRIBED = (
     Route("PATCH", _ONE, Access.API_WRITE, update_registry),
     Route("DELETE", _ONE, Access.API_WRITE, delete_registry),
     Route("GET", _ONE + "/credentials", Access.API_SECRET, get_credentials),
-    Route("POST", _ONE + "/rotate-credentials", Access.API_SECRET, rotate_credentials),
+    Route("POST", _ONE + "/rotate-credentials", Access.API_SECRET, rotate_credentials, renew_credentials),
     Route("GET", _ROBOTS, Access.API_READ, list_robots),
-    Route("POST", _ROBOTS, Access.API_SECRET, create_robot),
+    Route("POST", _ROBOTS, Access.API_SECRET, create_robot, renew_robot),
     Route("GET", _ROBOT, Access.API_READ, get_robot),
     Route("PATCH", _ROBOT, Access.API_WRITE, update_robot),
     Route("DELETE", _ROBOT, Access.API_WRITE, delete_robot),
-    Route("POST", _ROBOT + "/rotate", Access.API_SECRET, rotate_robot),
+    Route("POST", _ROBOT + "/rotate", Access.API_SECRET, rotate_robot, renew_robot),
     Route("GET", _ONE + "/images", Access.API_READ, list_images),
     Route("GET", _IMAGE + "/tags", Access.API_READ, list_tags),
     Route("GET", _IMAGE + "/tags/{tag}/history", Access.API_READ, list_history),
@@ -56,7 +64,7 @@ _DESCRIBED = (
     Route("GET", _ONE + "/gc/{job_id}/report", Access.API_READ, get_report),
     Route("GET", _ONE + "/explain/{digest}", Access.API_READ, explain),
     Route("GET", _TOKENS, Access.API_ADMIN, list_tokens),
-    Route("POST", _TOKENS, Access.API_ADMIN, create_token),
+    Route("POST", _TOKENS, Access.API_ADMIN, create_token, renew_token),
     Route("GET", _TOKEN, Access.API_ADMIN, get_token),
     Route("DELETE", _TOKEN, Access.API_ADMIN, delete_token),
 )

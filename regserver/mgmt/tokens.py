@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import hdrs, web
 
 from regserver.auth.api_tokens import UnknownRegistries
+from regserver.errors import ErrorCode, RegistryError
 from regserver.mgmt import answers, body, paths
+from regserver.mgmt.conditions import etag, if_match
 from regserver.mgmt.declared import Fault, Moment, Nullable, Record, Text, Texts, refuse
 from regserver.mgmt.operations import Group, operation
 from regserver.mgmt.query import Query
@@ -62,7 +65,7 @@ async def list_tokens(request: web.Request, call: Call) -> web.Response:
     data=API_TOKEN_CREATED,
     status=201,
     body=_CREATE,
-    headers=[hdrs.LOCATION, hdrs.CACHE_CONTROL],
+    headers=[hdrs.LOCATION, hdrs.ETAG, hdrs.CACHE_CONTROL],
 )
 async def create_token(request: web.Request, call: Call) -> web.Response:
     """The only answer that holds the token."""
@@ -80,17 +83,25 @@ async def create_token(request: web.Request, call: Call) -> web.Response:
             [Fault(f"scopes.{sent.index(scope)}", "not_found", "no registry has this id") for scope in unknown.scopes]
         )
         raise
-    return answers.secret({**_shown(row), "token": token}, status=201, headers={hdrs.LOCATION: f"/v1/tokens/{row.id}"})
+    headers: dict[str, str] = {hdrs.LOCATION: f"/v1/tokens/{row.id}", hdrs.ETAG: etag(row)}
+    return answers.secret(_shown(row), {"token": token}, status=201, headers=headers)
 
 
-@operation(Group.TOKENS, "Get an API token", data=API_TOKEN)
+async def renew_token(request: web.Request, call: Call, public: Mapping[str, Any]) -> dict[str, str]:
+    """Nobody has it but who got the answer. Raises RegistryError ANSWER_LOST."""
+    message = "this token was made already and shown once; delete it and make another"
+    raise RegistryError(ErrorCode.ANSWER_LOST, {"id": public["id"]}, message=message)
+
+
+@operation(Group.TOKENS, "Get an API token", data=API_TOKEN, headers=[hdrs.ETAG])
 async def get_token(request: web.Request, call: Call) -> web.Response:
-    return answers.single(_shown(await call.services.api_tokens.get(paths.token_id(request))))
+    row = await call.services.api_tokens.get(paths.token_id(request))
+    return answers.single(_shown(row), headers={hdrs.ETAG: etag(row)})
 
 
-@operation(Group.TOKENS, "Revoke an API token")
+@operation(Group.TOKENS, "Revoke an API token", conditions=[hdrs.IF_MATCH])
 async def delete_token(request: web.Request, call: Call) -> web.Response:
-    await call.services.api_tokens.delete(paths.token_id(request), call.caller.actor)
+    await call.services.api_tokens.delete(paths.token_id(request), call.caller.actor, if_match(request))
     return answers.nothing()
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
@@ -63,14 +64,17 @@ class Call:
 
 
 Handler = Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
+Renew = Callable[[web.Request, Call, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]  # from what of it is no secret
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """A row of a route table. ``path`` is aiohttp's pattern; ``{name}`` under /v2 is a repository, ``{registry_id}``
-    under /v1 a registry: what a registry's API token is held against."""
+    under /v1 a registry: what a registry's API token is held against. ``renew`` makes what is secret of a POST's answer
+    again, for one that is repeated under its idempotency key."""
 
     method: str
     path: str
     access: Access
     handler: Handler
+    renew: Renew | None = None

@@ -20,6 +20,7 @@ class Facts:
     request_id: str
     subject: str = ""
     sent: int | None = None  # bytes of the body that really left, where they are counted
+    content: bytes | None = None  # the body, where it has been read before its handler runs
     continue_owed: bool = False  # the client waits for 100 before it sends its body (RFC 9110 §10.1.1)
 
 

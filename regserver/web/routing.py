@@ -14,7 +14,7 @@ from regserver.errors import Unauthorized
 from regserver.model.access import Access, Account, Caller, Kind, Target
 from regserver.model.audit import Actor
 from regserver.model.names import RepositoryName
-from regserver.web import middleware
+from regserver.web import idempotency, middleware
 from regserver.web.challenge import client_address
 from regserver.web.context import SERVICES, Call, Route, Services
 from regserver.web.facts import FACTS, one
@@ -81,7 +81,9 @@ def _handle(route: Route, services: Services, requests: Requests) -> Handle:
             registry_id = request.match_info.get("registry_id")
             target = await _authorise(services, caller, route.access, name, registry_id)
         await _continue(request)
-        return await route.handler(request, Call(services, caller, target))
+        call = Call(services, caller, target)
+        repeatable = request.method == hdrs.METH_POST and route.access.manages
+        return await (idempotency.answer(request, route, call) if repeatable else route.handler(request, call))
 
     return handle
 

@@ -171,6 +171,15 @@ async def test_a_deleted_token_is_dead_at_once(guarded: Registry) -> None:
         assert refusal(await call(guarded, method, f"/tokens/{token['id']}")) == (404, "not_found")
 
 
+async def test_a_token_is_deleted_as_it_was_seen(guarded: Registry) -> None:
+    token = await make_token(guarded, "read")
+    path = f"/tokens/{token['id']}"
+    seen = (await call(guarded, "GET", path)).headers["ETag"]
+    stale = await call(guarded, "DELETE", path, headers={"If-Match": '"1"'})
+    assert refusal(stale) == (412, "precondition_failed")
+    assert (await call(guarded, "DELETE", path, headers={"If-Match": seen})).status == 204
+
+
 @pytest.mark.parametrize("identity", ["tok_" + "0" * 26, "reg_" + "0" * 26, "tok_", "x", "tok_%00"])
 async def test_what_is_no_token_is_not_found(guarded: Registry, identity: str) -> None:
     assert refusal(await call(guarded, "GET", f"/tokens/{identity}")) == (404, "not_found")

@@ -19,6 +19,11 @@ class ApiTokenRow:
     created_at: int
     last_used_at: int | None = None
 
+    @property
+    def updated_at(self) -> int:
+        """A token stays as it was made."""
+        return self.created_at
+
 
 def _row(values: Row) -> ApiTokenRow:
     identity, name, scopes, *times = values
