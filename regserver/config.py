@@ -36,6 +36,7 @@ class Settings:
     upload_ttl_seconds: int = 7 * 86400  # an upload session that nobody continues
     untagged_seconds: int = 7 * 86400  # a manifest never tagged nor referenced stays that long
     undo_seconds: int = 7 * 86400  # the collection in the background leaves what lost its last tag that long
+    retention_seconds: int = 3600  # between two turns of one registry's retention
     epoch_seconds: int = 60
     token_seconds: int = 300
     allow_sparse: bool = False
@@ -139,6 +140,14 @@ SETTINGS = (
         whole(0, 3650 * DAY),
         "604800",
         "how long a manifest stays that never had a tag and that nothing refers to",
+    ),
+    Setting(
+        "retention-seconds",
+        "retention_seconds",
+        "N",
+        whole(60, 30 * DAY),
+        "3600",
+        "how often a registry's retention looks what it may delete; the first time so long after it was set",
     ),
     Setting(
         "epoch-seconds", "epoch_seconds", "N", whole(1, 3600), "60", "the grain of every age that permits a deletion"

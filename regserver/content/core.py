@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from regserver.config import Settings
+from regserver.content.pulls import Pulls
 from regserver.errors import ErrorCode, RegistryError
 from regserver.storage.blobs.port import BlobStore
 from regserver.storage.catalog import usage
@@ -49,6 +50,7 @@ class Core:
     blobs: BlobStore
     settings: Settings
     health: Health = field(default_factory=Health)
+    pulls: Pulls = field(default_factory=Pulls)
 
     def epochs(self, seconds: int) -> int:
         """After how many epochs so many seconds have certainly passed: rounded up, and one for the edge."""

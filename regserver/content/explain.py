@@ -20,7 +20,8 @@ PLACES = 50  # images of a registry that are looked at for one digest
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """``reason``: tag, lease, untagged_window, undo_window, other_registry, none (the next collection takes it).
+    """``reason``: tag, keep_untagged (the registry's policy), lease, untagged_window, undo_window, other_registry, none
+    (the next collection takes it).
 
     ``path`` leads from the tag down to the digest; ``seconds``: in at most so many the lease or window has ended.
     """
@@ -90,7 +91,7 @@ class _Search:
         if not places:
             raise RegistryError(ErrorCode.NOT_FOUND)
         found = [answer for place in places for answer in await self._in(*place, digest)]
-        order = ("tag", "lease", "untagged_window", "undo_window")
+        order = ("tag", "keep_untagged", "lease", "untagged_window", "undo_window")
         if found:
             return min(found, key=lambda answer: (order.index(answer.reason), len(answer.path)))
         kind = await self._kind(places[0][0], digest)
@@ -126,7 +127,11 @@ class _Search:
     ) -> list[Explanation]:
         facts = await holders.manifest_facts(self._reader, repository_id, path[0])
         held = holding(facts, self._limits) if facts else None
-        return [Explanation(digest, kind, held[0], image, path, held[1] * self._epoch_seconds)] if held else []
+        if held is None:
+            return []
+        reason, epochs = held
+        seconds = None if epochs is None else epochs * self._epoch_seconds
+        return [Explanation(digest, kind, reason, image, path, seconds)]
 
     async def _leased(self, repository_id: int, image: str, digest: str) -> list[Explanation]:
         lease = await holders.blob_lease(self._reader, digest, repository_id)

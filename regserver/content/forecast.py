@@ -149,8 +149,10 @@ class Forecaster:
         return freed
 
 
-def holding(facts: holders.ManifestFacts, floors: Floors) -> tuple[str, int] | None:
-    """What holds a manifest besides tags: (reason, how many epochs more, at most), or None."""
+def holding(facts: holders.ManifestFacts, floors: Floors) -> tuple[str, int | None] | None:
+    """What holds a manifest besides tags: (reason, how many epochs more, at most; None has no end), or None."""
+    if facts.policy:
+        return "keep_untagged", None
     if facts.lease is not None and facts.lease >= floors.lease:
         return "lease", facts.lease - floors.lease + 1
     if not facts.was_held and facts.pushed_epoch >= floors.untagged:

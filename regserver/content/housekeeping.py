@@ -1,4 +1,4 @@
-"""What a server does by itself: moves the clock, ends upload sessions that nobody continues, empties the trash."""
+"""What a server does by itself: moves the clock, ends stale uploads, empties the trash, runs retention."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from regserver.content.clock import Clock
 from regserver.content.collector import BATCH, Collector
 from regserver.content.core import Core
 from regserver.content.idempotency import KEPT_SECONDS
+from regserver.content.retention import Retentions
 from regserver.storage.blobs.port import StoreFailed
 from regserver.storage.catalog import audit, clock, garbage, idempotency, uploads
 from regserver.storage.sql.port import DatabaseFailed, Transaction
@@ -35,6 +36,7 @@ class Housekeeping:
         self._core = core
         self._collector = collector or Collector(core)
         self._clock = clock or Clock(core)
+        self._retentions = Retentions(core)
         self._flush = flush
 
     async def recover(self) -> None:
@@ -61,17 +63,20 @@ class Housekeeping:
         await self._flush_last()
 
     async def run_once(self) -> None:
-        """One turn: tick, expire, reap, flush."""
+        """One turn: tick, expire, reap, flush, retain."""
         await self._clock.tick()
         await self.expire_uploads()
         await self.expire_audit()
         await self.expire_keys()
         await self._collector.reap()
+        await self._core.pulls.flush(self._core.db)
         for flush in self._flush:
             await flush(final=False)
+        await self._retentions.run_due()
 
     async def _flush_last(self) -> None:
         try:
+            await self._core.pulls.flush(self._core.db)
             for flush in self._flush:
                 await flush(final=True)
         except DatabaseFailed as failed:

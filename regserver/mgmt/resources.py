@@ -212,7 +212,7 @@ EXPLANATION = resource(
         "digest": digest(),
         "kind": one_of(["manifest", "blob"]),
         "kept": flag("False: the next collection takes it.", example=True),
-        "reason": one_of(["tag", "lease", "untagged_window", "undo_window", "other_registry", "none"]),
+        "reason": one_of(["tag", "keep_untagged", "lease", "untagged_window", "undo_window", "other_registry", "none"]),
         "image": nullable(text("team/api")),
         "path": array(text("v1.2.0"), "From a tag down to the digest, the shortest way."),
         "until": nullable(time(), "When the lease or the window ends."),

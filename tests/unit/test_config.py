@@ -21,6 +21,7 @@ EXAMPLES = {
     "lease-seconds": ("3600", 3600),
     "upload-ttl-seconds": ("86400", 86400),
     "untagged-seconds": ("0", 0),
+    "retention-seconds": ("600", 600),
     "epoch-seconds": ("1", 1),
     "token-seconds": ("900", 900),
     "allow-sparse": ("on", True),

@@ -38,7 +38,9 @@ SELECT 1 FROM manifests m WHERE m.repository_id = $1 AND m.digest = $2 AND (
   EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = $1 AND t.digest = $2)
   OR EXISTS (SELECT 1 FROM manifest_leases h WHERE h.repository_id = $1 AND h.digest = $2 AND h.epoch >= $3)
   OR (m.was_held = 0 AND m.pushed_epoch >= $4)
-  OR m.released_epoch >= $5)
+  OR m.released_epoch >= $5
+  OR EXISTS (SELECT 1 FROM repositories r JOIN policies p ON p.registry_id = r.registry_id
+             WHERE r.id = $1 AND p.keep_untagged = 1))
 """
 
 
@@ -51,7 +53,7 @@ class Floors(NamedTuple):
 
 
 async def is_rooted(reader: Reader, repository_id: int, digest: str, floors: Floors) -> bool:
-    """Does a tag, a lease or a window hold this manifest itself?"""
+    """Does a tag, a lease, a window or the registry's policy hold this manifest itself?"""
     return bool(await reader.fetch(ROOTED, repository_id, digest, *floors))
 
 

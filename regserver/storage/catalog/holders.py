@@ -8,7 +8,8 @@ from regserver.storage.sql.port import Reader
 
 
 class ManifestFacts(NamedTuple):
-    """What could hold a manifest besides tags and keepers. Epochs; ``lease`` is the youngest lease's."""
+    """What could hold a manifest besides tags and keepers. Epochs; ``lease`` is the youngest lease's; ``policy``: the
+    registry keeps what has no tag."""
 
     size: int
     media_type: str
@@ -16,11 +17,14 @@ class ManifestFacts(NamedTuple):
     pushed_epoch: int
     released_epoch: int | None
     lease: int | None
+    policy: int
 
 
 FACTS = """
 SELECT m.size, m.media_type, m.was_held, m.pushed_epoch, m.released_epoch,
-       (SELECT MAX(h.epoch) FROM manifest_leases h WHERE h.repository_id = $1 AND h.digest = $2)
+       (SELECT MAX(h.epoch) FROM manifest_leases h WHERE h.repository_id = $1 AND h.digest = $2),
+       CASE WHEN EXISTS (SELECT 1 FROM repositories r JOIN policies p ON p.registry_id = r.registry_id
+                         WHERE r.id = $1 AND p.keep_untagged = 1) THEN 1 ELSE 0 END
 FROM manifests m WHERE m.repository_id = $1 AND m.digest = $2
 """
 

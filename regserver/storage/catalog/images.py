@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from regserver.storage.catalog import policies
 from regserver.storage.catalog.registries import escape_like
 from regserver.storage.sql.port import Reader, Transaction
 
@@ -191,7 +192,11 @@ _UNTAG_ALL = "DELETE FROM tags WHERE repository_id = $1"
 
 
 async def untag_all(tx: Transaction, repository_id: int, subject: str, *, now: int, epoch: int) -> int:
-    """Deletes every tag of an image with its event; returns how many. No manifest of it has a tag after this."""
+    """Deletes every tag of an image with its event; returns how many. No manifest of it has a tag after this.
+
+    Raises RegistryError DENIED where one of them is immutable.
+    """
+    await policies.require_movable(tx, repository_id)
     await tx.execute(_RELEASE_ALL, repository_id, epoch)
     await tx.execute(_EVENTS, repository_id, subject, now, epoch)
     return await tx.execute(_UNTAG_ALL, repository_id)

@@ -171,6 +171,7 @@ async def referrers_of(reader: Reader, repository_id: int, subject: str) -> list
 DROP_BLOBS = "DELETE FROM manifest_blobs WHERE repository_id = $1 AND manifest = $2"
 DROP_CHILDREN = "DELETE FROM manifest_children WHERE repository_id = $1 AND parent = $2"
 DROP_MISSING = "DELETE FROM missing_references WHERE repository_id = $1 AND manifest = $2"
+DROP_PULLS = "DELETE FROM manifest_pulls WHERE repository_id = $1 AND digest = $2"
 DELETE = "DELETE FROM manifests WHERE repository_id = $1 AND digest = $2 RETURNING size"
 
 
@@ -179,6 +180,7 @@ async def drop_edges(tx: Transaction, repository_id: int, digest: str) -> None:
     await tx.execute(DROP_BLOBS, repository_id, digest)
     await tx.execute(DROP_CHILDREN, repository_id, digest)
     await tx.execute(DROP_MISSING, repository_id, digest)
+    await tx.execute(DROP_PULLS, repository_id, digest)
     await leases.end_all_on_manifest(tx, repository_id, digest)
 
 

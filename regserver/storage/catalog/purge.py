@@ -41,6 +41,10 @@ _MISSING_REFERENCES = """
 DELETE FROM missing_references WHERE repository_id = $1 AND (manifest, digest) IN
     (SELECT manifest, digest FROM missing_references WHERE repository_id = $1 ORDER BY manifest, digest LIMIT $2)
 """
+_PULLS = """
+DELETE FROM manifest_pulls WHERE repository_id = $1
+    AND digest IN (SELECT digest FROM manifest_pulls WHERE repository_id = $1 ORDER BY digest LIMIT $2)
+"""
 _MANIFESTS = """
 DELETE FROM manifests WHERE repository_id = $1
     AND digest IN (SELECT digest FROM manifests WHERE repository_id = $1 ORDER BY digest LIMIT $2)
@@ -58,6 +62,7 @@ _ORDER = (
     _MANIFEST_CHILDREN,
     _MANIFEST_BLOBS,
     _MISSING_REFERENCES,
+    _PULLS,
     _MANIFESTS,
     _REPOSITORY_BLOBS,
 )
@@ -94,10 +99,12 @@ async def forget_repository(tx: Transaction, repository_id: int) -> None:
 
 
 _JOBS = "DELETE FROM gc_jobs WHERE registry_id = $1"
+_POLICY = "DELETE FROM policies WHERE registry_id = $1"
 _REGISTRY = "DELETE FROM registries WHERE id = $1 AND status = 'deleting'"
 
 
 async def forget_registry(tx: Transaction, registry_id: str) -> None:
-    """Ends its jobs and its row. Raises IntegrityFailed while a repository or a credential is left."""
+    """Ends its jobs, its policy and its row. Raises IntegrityFailed while a repository or a credential is left."""
     await tx.execute(_JOBS, registry_id)
+    await tx.execute(_POLICY, registry_id)
     await tx.execute(_REGISTRY, registry_id)

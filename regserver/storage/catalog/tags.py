@@ -1,10 +1,10 @@
-"""Tags and their history. Every change of a tag goes through ``put`` or ``remove``: they write the event too, and a
-line of the audit log. All tags of an image at once go through ``images.untag_all``."""
+"""Tags and their history. Every change of a tag goes through ``put`` or ``remove``: they hold what is immutable, write
+the event, and a line of the audit log. All tags of an image at once go through ``images.untag_all``."""
 
 from __future__ import annotations
 
 from regserver.model.audit import Actor, AuditAction
-from regserver.storage.catalog import audit, manifests
+from regserver.storage.catalog import audit, manifests, policies
 from regserver.storage.sql.port import Reader, Transaction
 
 FIND = "SELECT digest FROM tags WHERE repository_id = $1 AND name = $2"
@@ -37,8 +37,13 @@ async def put(
     epoch: int,
     action: AuditAction = AuditAction.TAG_PUSH,
 ) -> None:
-    """Points the tag at a manifest of this repository; what it pointed at may thereby lose its last tag."""
+    """Points the tag at a manifest of this repository; what it pointed at may thereby lose its last tag.
+
+    Raises RegistryError DENIED for an immutable tag that names another one.
+    """
     before = await find(tx, repository_id, tag)
+    if before is not None and before != digest:
+        await policies.require_movable(tx, repository_id, [tag])
     await tx.execute(PUT, repository_id, tag, digest, now)
     await tx.execute(KEPT, repository_id, digest)
     await tx.execute(EVENT, repository_id, tag, digest, actor.subject, now, epoch)
@@ -53,10 +58,12 @@ REMOVE = "DELETE FROM tags WHERE repository_id = $1 AND name = $2 RETURNING dige
 
 
 async def remove(tx: Transaction, repository_id: int, tag: str, actor: Actor, *, now: int, epoch: int) -> str | None:
-    """Takes that tag only, and returns the digest it named; None if there was no such tag."""
+    """Takes that tag only, and returns the digest it named; None if there was no such tag. Raises RegistryError DENIED
+    for an immutable one, and the transaction is undone."""
     rows = await tx.fetch(REMOVE, repository_id, tag)
     if not rows:
         return None
+    await policies.require_movable(tx, repository_id, [tag])
     digest = str(rows[0][0])
     await tx.execute(EVENT, repository_id, tag, None, actor.subject, now, epoch)
     await audit.record_image(tx, actor, AuditAction.TAG_DELETE, repository_id, reference=tag, digest=digest)
