@@ -6,8 +6,9 @@ from regserver.content.core import Core
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Caller, Target
 from regserver.model.audit import AuditAction
+from regserver.model.names import Tag
 from regserver.model.times import now_ms
-from regserver.storage.catalog import audit, clock, images, repositories
+from regserver.storage.catalog import audit, clock, images, pulls, repositories
 from regserver.storage.catalog.images import ImageRow, ImageSort, NameFilter, TagRow, TagSort
 from regserver.storage.sql.port import Reader, Transaction
 
@@ -37,6 +38,16 @@ class Images:
             if not total and not await images.exists(reader, registry_id, image):
                 raise RegistryError(ErrorCode.NOT_FOUND)
             return rows, total
+
+        return await self._core.db.read(body)
+
+    async def last_pulled(self, target: Target, tag: Tag | None = None) -> int | None:
+        """When what a tag names, or anything of the image, was last fetched: milliseconds; None for never. It may lag
+        behind by seconds."""
+
+        async def body(reader: Reader) -> int | None:
+            repository_id = await repositories.find(reader, target)
+            return None if repository_id is None else await pulls.last(reader, repository_id, str(tag) if tag else None)
 
         return await self._core.db.read(body)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
 from regserver.content.core import Core
+from regserver.content.retention import changed_policy
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.audit import SERVER, Actor, AuditAction
 from regserver.model.ids import new_id
 from regserver.model.names import RESERVED_REGISTRIES, is_registry_name
+from regserver.model.policy import Document, Policy
 from regserver.model.times import now_ms
-from regserver.storage.catalog import accounts, audit, registries
+from regserver.storage.catalog import accounts, audit, clock, policies, registries
 from regserver.storage.catalog.registries import RegistryFigures, RegistryFilter, RegistryRow, RegistrySort, Status
 from regserver.storage.sql.port import Reader, Transaction
 
@@ -33,10 +36,12 @@ UNCHANGED = Unchanged.UNCHANGED
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What an update asks for. ``quota_bytes`` None sets the server's default."""
+    """What an update asks for. ``quota_bytes`` None sets the server's default; ``policy`` changes what it names, and
+    None takes it all away."""
 
     public: bool | Unchanged = UNCHANGED
     quota_bytes: int | Unchanged | None = UNCHANGED
+    policy: Document | Unchanged | None = UNCHANGED
 
 
 class Registries:
@@ -108,21 +113,38 @@ class Registries:
         """Without a difference nothing is written, ``updated_at`` included.
 
         ``expected`` is If-Match's value: the ``updated_at`` that was seen, or ``*``.
-        Raises RegistryError NOT_FOUND, PRECONDITION_FAILED.
+        Raises RegistryError NOT_FOUND, PRECONDITION_FAILED, VALIDATION_FAILED for a policy that cannot stand.
         """
 
         async def body(tx: Transaction) -> RegistryRow:
             row = _seen(await registries.by_id(tx, registry_id), expected)
             public = row.public if changes.public is UNCHANGED else changes.public
             quota = row.quota_bytes if changes.quota_bytes is UNCHANGED else changes.quota_bytes
-            if (public, quota) == (row.public, row.quota_bytes):
+            policy = await self._set_policy(tx, registry_id, changes)
+            if policy is None and (public, quota) == (row.public, row.quota_bytes):
                 return row
             now = max(now_ms(), row.updated_at + 1)  # never the same twice, whatever the clock does
             row = _found(await registries.update(tx, registry_id, public=public, quota_bytes=quota, now=now))
-            await audit.record(tx, by, AuditAction.REGISTRY_UPDATE, registry_id=registry_id, detail=_settings(row))
+            detail = _settings(row) + (f", policy: {json.dumps(policy.document)}" if policy else "")
+            await audit.record(tx, by, AuditAction.REGISTRY_UPDATE, registry_id=registry_id, detail=detail)
             return row
 
         return await self._core.db.write(body)
+
+    async def policy(self, registry_id: str) -> Policy:
+        """What its tags are subject to; where nothing was set, a policy that does nothing."""
+        return await policies.find(self._core.db, registry_id)
+
+    async def _set_policy(self, tx: Transaction, registry_id: str, changes: Changes) -> Policy | None:
+        """The policy from now on; None where that makes no difference."""
+        if changes.policy is UNCHANGED:
+            return None
+        before = await policies.find(tx, registry_id)
+        after = changed_policy(before, changes.policy)
+        if after == before:
+            return None
+        await policies.put(tx, registry_id, after, await clock.epoch(tx))
+        return after
 
     async def delete(self, registry_id: str, *, force: bool, expected: str | None = None, by: Actor = SERVER) -> None:
         """Puts it out of reach: from its commit on nobody finds it, and its name is free.

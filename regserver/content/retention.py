@@ -15,7 +15,7 @@ from functools import partial
 from regserver.content.core import Core
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.audit import Actor
-from regserver.model.policy import Document, Policy, Retention, matching
+from regserver.model.policy import Document, Policy, PolicyRefused, Retention, matching
 from regserver.model.times import now_ms
 from regserver.storage.catalog import clock, holders, policies, pulls, registries, repositories, tags
 from regserver.storage.catalog.pulls import TagFacts
@@ -183,6 +183,6 @@ def changed_policy(policy: Policy, changes: Document | None) -> Policy:
     """Raises RegistryError VALIDATION_FAILED where the result could not stand."""
     try:
         return policy.changed(changes)
-    except ValueError as error:
-        fault = {"field": "policy.retention", "code": "required", "message": str(error)}
+    except PolicyRefused as refused:
+        fault = {"field": refused.field, "code": "required", "message": str(refused)}
         raise RegistryError(ErrorCode.VALIDATION_FAILED, [fault]) from None

@@ -51,7 +51,8 @@ async def get_image(request: web.Request, call: Call) -> web.Response:
     if not rows:
         raise RegistryError(ErrorCode.NOT_FOUND)
     reclaimable = await Explain(call.services.core).reclaimable(target)
-    return answers.single({**_image(rows[0]), "reclaimable_bytes": reclaimable})
+    pulled = _moment(await images.last_pulled(target))
+    return answers.single({**_image(rows[0]), "last_pulled": pulled, "reclaimable_bytes": reclaimable})
 
 
 @operation(
@@ -80,9 +81,9 @@ async def get_tag(request: web.Request, call: Call) -> web.Response:
     target, tag = await paths.image(request, call, after=2), paths.tag(request)
     detail = await TagDetails(call.services.core).get(target, tag)
     reclaimable = await Explain(call.services.core).reclaimable(target, [str(tag)])
-    return answers.single(
-        {**_detail(detail), "reclaimable_bytes": reclaimable}, headers={hdrs.ETAG: f'"{detail.row.digest}"'}
-    )
+    pulled = _moment(await Images(call.services.core).last_pulled(target, tag))
+    data = {**_detail(detail), "last_pulled": pulled, "reclaimable_bytes": reclaimable}
+    return answers.single(data, headers={hdrs.ETAG: f'"{detail.row.digest}"'})
 
 
 @operation(Group.IMAGES, "Delete a tag", conditions=[hdrs.IF_MATCH])
@@ -102,6 +103,10 @@ async def delete_image(request: web.Request, call: Call) -> web.Response:
     target = await paths.image(request, call, after=0)
     await Images(call.services.core).delete(target, call.caller)
     return answers.nothing()
+
+
+def _moment(ms: int | None) -> str | None:
+    return None if ms is None else rfc3339(ms)
 
 
 def _image(row: ImageRow) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from regserver.mgmt.credentials import get_credentials, renew_credentials, rotat
 from regserver.mgmt.gc import explain, get_job, get_report, list_jobs, start_job
 from regserver.mgmt.images import delete_image, delete_tag, get_image, get_tag, list_images, list_tags
 from regserver.mgmt.openapi import describing
+from regserver.mgmt.policies import try_retention
 from regserver.mgmt.registries import (
     create_registry,
     delete_registry,
@@ -58,11 +59,13 @@ _DESCRIBED = (
     Route("POST", _IMAGE + "/restore", Access.API_WRITE, restore_image),
     Route("GET", _IMAGE, Access.API_READ, get_image),
     Route("DELETE", _IMAGE, Access.API_WRITE, delete_image),
+    Route("POST", _ONE + "/retention/dry-run", Access.API_READ, try_retention),
     Route("POST", _ONE + "/gc", Access.API_WRITE, start_job),
     Route("GET", _ONE + "/gc", Access.API_READ, list_jobs),
     Route("GET", _ONE + "/gc/{job_id}", Access.API_READ, get_job),
     Route("GET", _ONE + "/gc/{job_id}/report", Access.API_READ, get_report),
     Route("GET", _ONE + "/explain/{digest}", Access.API_READ, explain),
+    Route("GET", "/v1/audit", Access.API_LIST, list_events),
     Route("GET", _TOKENS, Access.API_ADMIN, list_tokens),
     Route("POST", _TOKENS, Access.API_ADMIN, create_token, renew_token),
     Route("GET", _TOKEN, Access.API_ADMIN, get_token),

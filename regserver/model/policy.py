@@ -21,6 +21,14 @@ _PATTERN = re.compile(PATTERN, re.ASCII)
 Document = Mapping[str, Any]
 
 
+class PolicyRefused(ValueError):
+    """A policy that would do nothing, or everything. ``field`` names the part, the text says what it must be."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 def is_pattern(text: str) -> bool:
     """Whether it can match a tag at all: an unclosed bracket, or a slash, would only look like protection."""
     return len(text) <= MAX_PATTERN_LENGTH and _PATTERN.fullmatch(text) is not None
@@ -33,10 +41,17 @@ def matching(tag: str, patterns: tuple[str, ...]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Immutability:
-    """Tags that match a pattern, and none of ``exceptions``, keep naming what they name."""
+    """Tags that match a pattern, and none of ``exceptions``, keep naming what they name.
+
+    Raises PolicyRefused without a pattern: it would only look like protection.
+    """
 
     patterns: tuple[str, ...]
     exceptions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.patterns:
+            raise PolicyRefused("policy.immutable_tags.patterns", "must hold a pattern")
 
     def protects(self, tag: str) -> str | None:
         """The pattern that holds the tag, else None."""
@@ -47,7 +62,7 @@ class Immutability:
 class Retention:
     """Rules that keep tags; what none of them keeps goes. ``keep_last``: of each image; ``keep_days``: 24 hours each.
 
-    Raises ValueError without both of them: then even what was pushed a moment ago would go.
+    Raises PolicyRefused without both of them: then even what was pushed a moment ago would go.
     """
 
     keep_last: int | None = None
@@ -56,9 +71,7 @@ class Retention:
 
     def __post_init__(self) -> None:
         if self.keep_last is None and self.keep_days is None:
-            raise ValueError("retention needs keep_last or keep_days")
-        if (self.keep_last or 1) < 1 or (self.keep_days or 1) < 1:
-            raise ValueError("keep_last and keep_days are at least 1")
+            raise PolicyRefused("policy.retention", "must hold keep_last or keep_days")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +113,7 @@ class Policy:
     def changed(self, changes: Document | None) -> Policy:
         """With what the changes name; the rest stays (RFC 7396), and None takes all of it away.
 
-        Raises ValueError where retention would keep neither a number nor an age.
+        Raises PolicyRefused where the result could not stand.
         """
         if changes is None:
             return Policy()

@@ -129,6 +129,7 @@ async def test_get_answers_exactly_what_is_documented(guarded: Registry) -> None
             "image_count": 0,
             "storage_bytes": 0,
             "quota": {"storage_gb": 50, "used_gb": 0},
+            "policy": {"immutable_tags": None, "retention": None, "keep_untagged": False},
             "created_at": data["created_at"],
             "updated_at": data["created_at"],
         }

@@ -56,6 +56,7 @@ async def test_a_tag_is_shown_with_everything_that_is_known_of_it(guarded: Regis
                     "annotations": {"by": "me"},
                 }
             ],
+            "last_pulled": None,
             "reclaimable_bytes": len(config) + sum(blob["size"] for blob in signed),
         }
     }

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from regserver.errors import ErrorCode, RegistryError
-from regserver.model.policy import Immutability, Policy
+from regserver.model.policy import Policy
 from regserver.storage.sql.port import Reader, Transaction
 
 _FIND = "SELECT immutable_tags, retention, keep_untagged FROM policies WHERE registry_id = $1"
@@ -54,9 +54,9 @@ async def require_movable(tx: Transaction, repository_id: int, names: Iterable[s
     rows = await tx.fetch(_IMMUTABLE, repository_id)
     if not rows:
         return
-    immutable = _policy({"immutable_tags": rows[0][0], "retention": None}, False).immutable or Immutability(())
+    immutable = _policy({"immutable_tags": rows[0][0], "retention": None}, False).immutable
     for name in names if names is not None else [row[0] for row in await tx.fetch(_TAGS, repository_id)]:
-        pattern = immutable.protects(name)
+        pattern = immutable and immutable.protects(name)
         if pattern is not None:
             raise RegistryError(
                 ErrorCode.DENIED,
