@@ -13,6 +13,7 @@ from regserver.mgmt import answers, body, paths
 from regserver.mgmt.conditions import etag, if_match
 from regserver.mgmt.declared import About, Flag, Nullable, Number, Record, Text
 from regserver.mgmt.operations import Group, filtered_by, operation, sorted_by, switched_by
+from regserver.mgmt.policies import POLICY
 from regserver.mgmt.query import Query
 from regserver.mgmt.resources import REGISTRY, REGISTRY_CHANGED, REGISTRY_CREATED, REGISTRY_SUMMARY
 from regserver.model.names import COMPONENT, MAX_REGISTRY_LENGTH, RESERVED_REGISTRIES, is_registry_name
@@ -36,16 +37,17 @@ def _name(text: str) -> tuple[str, str] | None:
 _NAME = Text(
     _name, {"pattern": f"^{COMPONENT}$", "maxLength": MAX_REGISTRY_LENGTH, "not": {"enum": sorted(RESERVED_REGISTRIES)}}
 )
-_PUBLIC = About("Anybody may pull.", Flag())
+_PUBLIC = About("Anybody may pull.", Flag(), example=False)
 _QUOTA = About(
     "The limit in GiB, fractions allowed. null: the server's default.",
     Nullable(Record({"storage_gb": Nullable(Number(0, MAX_QUOTA_GB))}, required=frozenset({"storage_gb"}))),
+    {"storage_gb": 50},
 )
 _CREATE = Record(
-    {"name": About("The first part of every image's name.", _NAME), "public": _PUBLIC, "quota": _QUOTA},
+    {"name": About("The first part of every image's name.", _NAME, "my-images"), "public": _PUBLIC, "quota": _QUOTA},
     required=frozenset({"name"}),
 )
-_UPDATE = Record({"public": _PUBLIC, "quota": _QUOTA})
+_UPDATE = Record({"public": _PUBLIC, "quota": _QUOTA, "policy": POLICY})
 
 
 @operation(
@@ -93,7 +95,9 @@ async def create_registry(request: web.Request, call: Call) -> web.Response:
 async def get_registry(request: web.Request, call: Call) -> web.Response:
     figures = await call.services.registries.figures(paths.registry_id(request))
     host, default = answers.host(request, call), call.services.settings.default_quota_bytes
-    return answers.single(_detail(figures, host, default), headers={hdrs.ETAG: etag(figures.row)})
+    policy = await call.services.registries.policy(figures.row.id)  # after the ETag: never one that was not shown
+    detail = {**_detail(figures, host, default), "policy": policy.document}
+    return answers.single(detail, headers={hdrs.ETAG: etag(figures.row)})
 
 
 @operation(
@@ -110,6 +114,7 @@ async def update_registry(request: web.Request, call: Call) -> web.Response:
     changes = Changes(
         public=values.get("public", UNCHANGED),
         quota_bytes=_quota_bytes(values["quota"]) if "quota" in values else UNCHANGED,
+        policy=values.get("policy", UNCHANGED),
     )
     row = await call.services.registries.update(registry_id, changes, expected, by=call.caller.actor)
     return answers.single({"id": row.id, "name": row.name, "public": row.public}, headers={hdrs.ETAG: etag(row)})

@@ -19,6 +19,7 @@ from regserver.mgmt.schemas import (
     whole,
 )
 from regserver.model.access import Action
+from regserver.model.audit import AuditAction, AuditResult
 from regserver.storage.catalog.jobs import JobStatus
 from regserver.storage.catalog.registries import Status
 
@@ -29,7 +30,7 @@ _IDENTITY: dict[str, Schema] = {
     "id": identity("reg"),
     "name": text("my-images", "The first part of every image's name."),
     "status": one_of(_SHOWN),
-    "status_message": text("the key could not be written", "Where the status is error."),
+    "status_message": text("", "Where the status is error."),
     "public": flag("Anybody may pull."),
     "endpoint": text("registry.example.com/my-images", "What an image's name begins with, for docker."),
 }
@@ -39,6 +40,26 @@ _FIGURES: dict[str, Schema] = {
     "created_at": time(),
 }
 
+POLICY = resource(
+    "Policy",
+    {
+        "immutable_tags": nullable(
+            record({"patterns": array(text("v*")), "except": array(text("v0.*"))}),
+            "Tags that cannot be moved or deleted; null: none.",
+        ),
+        "retention": nullable(
+            record(
+                {
+                    "keep_last": nullable(whole(10, "Of each image, the tags pushed last.", least=1)),
+                    "keep_days": nullable(whole(30, "What was pushed or pulled within so many days.", least=1)),
+                    "keep_tags": array(text("release-*")),
+                }
+            ),
+            "What is kept; every other tag goes by itself. null: none goes.",
+        ),
+        "keep_untagged": flag("A collection leaves manifests that no tag reaches."),
+    },
+)
 REGISTRY_CREATED = resource("RegistryCreated", _IDENTITY, optional=["status_message"])
 REGISTRY_SUMMARY = resource("RegistrySummary", {**_IDENTITY, **_FIGURES}, optional=["status_message"])
 REGISTRY = resource(
@@ -52,6 +73,7 @@ REGISTRY = resource(
                 "used_gb": number(2, "What storage_bytes is in GiB."),
             }
         ),
+        "policy": POLICY,
         "updated_at": time("When its settings last changed. Pushes do not count."),
     },
     optional=["status_message"],
@@ -139,7 +161,8 @@ REFERRER = resource(
     about="A signature, an SBOM, an attestation: a manifest that names this one as its subject.",
 )
 IMAGE_SUMMARY = resource("ImageSummary", _IMAGE)
-IMAGE = resource("Image", {**_IMAGE, "reclaimable_bytes": _RECLAIMABLE})
+_LAST_PULLED = nullable(time(), "Written now and then; null: never.")
+IMAGE = resource("Image", {**_IMAGE, "last_pulled": _LAST_PULLED, "reclaimable_bytes": _RECLAIMABLE})
 TAG_SUMMARY = resource("TagSummary", _TAG)
 TAG = resource(
     "Tag",
@@ -149,6 +172,7 @@ TAG = resource(
         "artifact_type": nullable(text("application/spdx+json")),
         "platforms": array(PLATFORM, "What it runs on; empty where it is no image."),
         "referrers": array(REFERRER),
+        "last_pulled": _LAST_PULLED,
         "reclaimable_bytes": _RECLAIMABLE,
     },
 )
@@ -173,6 +197,19 @@ IMAGE_RESTORED = resource(
     },
 )
 
+RETENTION_ITEM = resource(
+    "RetentionItem",
+    {
+        "image": text("team/api"),
+        "tag": text("v0.9"),
+        "digest": digest(),
+        "action": one_of(["delete", "keep"]),
+        "reason": text("not one of the 10 pushed last"),
+        "pushed_at": time(),
+        "last_pulled": _LAST_PULLED,
+    },
+)
+
 # ---------------------------------------------------------------- garbage collection
 
 _JOB: dict[str, Schema] = {"job_id": identity("gc"), "status": one_of(JobStatus), "started_at": time()}
@@ -181,7 +218,7 @@ JOB = resource(
     "Job",
     {
         **_JOB,
-        "phase": text("", "What it is doing."),
+        "phase": text("files", "What it is doing."),
         "progress": record({"done": whole(0), "total": whole(0)}, about="Steps of the phase."),
         "bytes_freed": whole(1073741824, "What the disk got back."),
         "blobs_deleted": whole(12),
@@ -191,7 +228,7 @@ JOB = resource(
             record({"image": text("team/api"), "digest": digest(), "seconds": whole(900)}),
             "What a push in progress still holds, and for at most how many seconds.",
         ),
-        "error": text("the store failed; run the collection again once the disk is well"),
+        "error": text("", "Why it failed."),
         "completed_at": time(),
     },
     optional=["dry_run", "held", "error", "completed_at"],
@@ -236,4 +273,25 @@ _API_TOKEN: dict[str, Schema] = {
 API_TOKEN = resource("ApiToken", _API_TOKEN)
 API_TOKEN_CREATED = resource(
     "ApiTokenCreated", {**_API_TOKEN, "token": text("rsv_…", "Shown this once: the server keeps only its hash.")}
+)
+
+# ---------------------------------------------------------------- audit log
+
+AUDIT_EVENT = resource(
+    "AuditEvent",
+    {
+        "id": identity("evt"),
+        "at": time(),
+        "actor": text("robot$my-images", "The account; server: what it does by itself; unknown: nobody that exists."),
+        "action": one_of(AuditAction),
+        "registry_id": nullable(identity("reg")),
+        "registry": nullable(text("my-images"), "The name that it had."),
+        "image": nullable(text("team/api")),
+        "reference": nullable(text("v1.2.0"), "The tag, robot, API token or collection."),
+        "digest": nullable(digest()),
+        "detail": nullable(text("public: yes, quota: the server's"), "More, for people."),
+        "address": text("192.0.2.7", "Where the request came from; empty where none asked for it."),
+        "request_id": text("req_06a9v3k7fshb72q0e5dcm1n8p4", "X-Request-Id of the answer."),
+        "result": one_of(AuditResult),
+    },
 )
