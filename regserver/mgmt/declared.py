@@ -159,16 +159,18 @@ class Nullable:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """A kind, and what its field is for."""
+    """A kind, what its field is for, and a value of it to show."""
 
     text: str
     kind: Kind
+    example: Any = None
 
     def read(self, value: Any, path: str, faults: Faults) -> Any:
         return self.kind.read(value, path, faults)
 
     def schema(self) -> Schema:
-        return {**self.kind.schema(), "description": self.text}
+        example = {} if self.example is None else {"examples": [self.example]}
+        return {**self.kind.schema(), "description": self.text, **example}
 
 
 @dataclass(frozen=True, slots=True)

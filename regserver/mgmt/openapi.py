@@ -1,4 +1,4 @@
-"""``GET /v1/openapi.json`` (OpenAPI 3.1.1): made of the routes and their declarations.
+"""``GET /v1/openapi.json`` (OpenAPI 3.1.1) and the page of it: made of the routes and their declarations.
 
 Nothing in it depends on who asks or on what the registry holds, so it is made once and has a strong ETag.
 """
@@ -15,12 +15,14 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from regserver import __version__
+from regserver.auth.policy import GENERAL, Means, Verdict
 from regserver.errors import ErrorCode
 from regserver.mgmt.declared import Schema
-from regserver.mgmt.operations import JSON, Group, Operation, operation, operation_of, refusals, request_headers
+from regserver.mgmt.operations import HTML, JSON, Group, Operation, operation, operation_of, refusals, request_headers
+from regserver.mgmt.page import POLICY, render
 from regserver.mgmt.parameters import PATH_PARAMETERS, REQUEST_HEADERS, RESPONSE_HEADERS
 from regserver.mgmt.schemas import REFERENCE, RESOURCES, mapping, record, resource, text
-from regserver.model.access import Access
+from regserver.model.access import ADMIN_SCOPE, READ_SCOPE, REGISTRY_SCOPE, Access
 from regserver.web.context import Call, Handler, Route
 from regserver.web.idempotency import REPLAYED
 
@@ -56,13 +58,16 @@ ERROR = resource(
 
 
 def describing(routes: Sequence[Route]) -> tuple[Route, ...]:
-    """The route that tells of these routes and of itself."""
+    """The two routes that tell of these routes and of themselves."""
 
     @cache
     def document() -> Document:
         return make_document([*routes, *own])
 
-    own = (Route("GET", MANAGED + "openapi.json", Access.OPEN, _description(document)),)
+    own = (
+        Route("GET", MANAGED + "openapi.json", Access.OPEN, _description(document)),
+        Route("GET", MANAGED + "docs", Access.OPEN, _page(document)),
+    )
     return own
 
 
@@ -83,6 +88,27 @@ def _description(document: Callable[[], Document]) -> Handler:
         return _constant(request, content(), JSON)
 
     return get_openapi
+
+
+def _page(document: Callable[[], Document]) -> Handler:
+    @cache
+    def content() -> bytes:
+        return render(document()).encode()
+
+    @operation(
+        Group.DESCRIPTION,
+        "This page",
+        raw=(HTML, text("<!doctype html>…")),
+        conditions=[hdrs.IF_NONE_MATCH],
+        headers=[hdrs.ETAG],
+    )
+    async def get_docs(request: web.Request, call: Call) -> web.Response:
+        """The same for people. It fetches nothing from elsewhere and runs no script."""
+        response = _constant(request, content(), HTML)
+        response.headers["Content-Security-Policy"] = POLICY
+        return response
+
+    return get_docs
 
 
 def _constant(request: web.Request, content: bytes, media_type: str) -> web.Response:
@@ -108,7 +134,6 @@ def make_document(routes: Iterable[Route]) -> Document:
         "openapi": "3.1.1",
         "info": {"title": "Registry API", "version": __version__, "description": INTRODUCTION},
         "servers": [{"url": "/"}],
-        "security": [{"token": []}, {"login": []}],
         "tags": [{"name": group.title, "description": group.about} for group in Group if group.title in used],
         "paths": paths,
         "components": {"schemas": RESOURCES, "securitySchemes": SECURITY},
@@ -116,8 +141,8 @@ def make_document(routes: Iterable[Route]) -> Document:
 
 
 SECURITY = {
-    "token": {"type": "http", "scheme": "bearer", "description": "The administrator's token."},
-    "login": {"type": "http", "scheme": "basic", "description": "admin, with the administrator's token as password."},
+    "token": {"type": "http", "scheme": "bearer", "description": "An API token, or the administrator's token."},
+    "login": {"type": "http", "scheme": "basic", "description": "`admin`, and the administrator's token as password."},
 }
 
 
@@ -129,17 +154,26 @@ def template(path: str) -> str:
 def _operation(route: Route, described: Operation) -> Document:
     about = {"description": described.about} if described.about else {}
     body = {"requestBody": _body(described)} if described.body is not None else {}
-    security: Document = {"security": []} if route.access is Access.OPEN else {}
     return {
         "operationId": route.handler.__name__,
         "tags": [described.group.title],
         "summary": described.summary,
         **about,
-        **security,
+        "security": _security(route),
         "parameters": _parameters(route, described),
         **body,
         "responses": _responses(route, described),
     }
+
+
+def _security(route: Route) -> list[Document]:
+    """Any of these will do; the scopes are those of API tokens, as the table of decisions has it."""
+    if route.access is Access.OPEN:
+        return []
+    here = Means.API_OWN if "{registry_id}" in route.path else Means.API_NOWHERE
+    means = {ADMIN_SCOPE: Means.API_ADMIN, READ_SCOPE: Means.API_READ, f"{REGISTRY_SCOPE}<id>": here}
+    scopes = [scope for scope, mean in means.items() if GENERAL[route.access][mean] is Verdict.ALLOW]
+    return [*({"token": [scope]} for scope in scopes), {"login": []}]
 
 
 def _parameters(route: Route, described: Operation) -> list[Document]:
@@ -152,7 +186,7 @@ def _parameters(route: Route, described: Operation) -> list[Document]:
         found.append({"name": parameter.name, "in": "query", "required": False, **shown})
     for name in request_headers(route):
         schema, about = REQUEST_HEADERS[name]
-        found.append({"name": name, "in": "header", "required": False, "description": about, "schema": schema})
+        found.append({"name": _spelt(name), "in": "header", "required": False, "description": about, "schema": schema})
     return found
 
 

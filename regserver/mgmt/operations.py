@@ -23,6 +23,7 @@ from regserver.web.context import Handler, Route
 from regserver.web.idempotency import KEY
 
 JSON = "application/json"
+HTML = "text/html"
 
 
 class Group(Enum):

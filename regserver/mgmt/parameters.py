@@ -31,7 +31,10 @@ REQUEST_HEADERS: Final[dict[str, Described]] = {
         text("5b6f0c1e-6c1d-4b52-9f3e-0d1f3a9f2c77", pattern=f"^{KEY_FORM}$"),
         "Sent again with the same key within a day, the same request is not done again: it gets the same answer.",
     ),
-    hdrs.IF_MATCH: (text('"1732444200000"'), "The ETag that was seen: 412 if it has changed since."),
+    hdrs.IF_MATCH: (
+        text('"1732444200000"', pattern=r'^(?:\*|"[^",]*")$'),
+        "The ETag that was seen: 412 if it has changed since. One, or `*`.",
+    ),
     hdrs.IF_NONE_MATCH: (text('"1732444200000"'), "The ETag that is known: 304 while it has not changed."),
 }
 

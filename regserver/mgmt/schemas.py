@@ -20,7 +20,8 @@ _ID_LENGTH = 26
 
 
 def text(example: str, about: str = "", **more: Any) -> Schema:
-    return _about({"type": "string", **more, "examples": [example]}, about)
+    """Without an example it is shown only where it must be there."""
+    return _about({"type": "string", **more, **({"examples": [example]} if example else {})}, about)
 
 
 def whole(example: int, about: str = "", *, least: int = 0) -> Schema:

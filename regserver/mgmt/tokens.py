@@ -11,10 +11,10 @@ from regserver.auth.api_tokens import UnknownRegistries
 from regserver.errors import ErrorCode, RegistryError
 from regserver.mgmt import answers, body, paths
 from regserver.mgmt.conditions import etag, if_match
-from regserver.mgmt.declared import Fault, Moment, Nullable, Record, Text, Texts, refuse
+from regserver.mgmt.declared import About, Fault, Moment, Nullable, Record, Text, Texts, refuse
 from regserver.mgmt.operations import Group, operation
 from regserver.mgmt.query import Query
-from regserver.mgmt.resources import API_TOKEN, API_TOKEN_CREATED
+from regserver.mgmt.resources import API_TOKEN, API_TOKEN_CREATED, SCOPE_FORM
 from regserver.model.access import ADMIN_SCOPE, READ_SCOPE, REGISTRY_SCOPE, Permit
 from regserver.model.ids import is_id
 from regserver.model.times import now_ms, rfc3339
@@ -42,9 +42,13 @@ def _scope(text: str) -> tuple[str, str] | None:
 
 _CREATE = Record(
     {
-        "name": Text(_name, {"pattern": f"^{CHARACTER}{{1,{MAX_NAME_LENGTH}}}$"}),
-        "scopes": Texts(_scope, 1, MAX_SCOPES, {"pattern": "^(admin|read|registry:reg_[0-9a-v]{26})$"}),
-        "expires_at": Nullable(Moment()),
+        "name": About("For people.", Text(_name, {"pattern": f"^{CHARACTER}{{1,{MAX_NAME_LENGTH}}}$"}), "ci"),
+        "scopes": About(
+            "admin, read, or registry: and a registry's id.",
+            Texts(_scope, 1, MAX_SCOPES, {"pattern": SCOPE_FORM}),
+            ["read"],
+        ),
+        "expires_at": About("Never, where it is null or not given.", Nullable(Moment()), "2027-01-31T12:00:00Z"),
     },
     required=frozenset({"name", "scopes"}),
 )

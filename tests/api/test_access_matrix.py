@@ -78,6 +78,7 @@ SPECIAL = {
     "/readyz": Access.OPEN,
     "/token": Access.TOKEN,
     "/v1/openapi.json": Access.OPEN,
+    "/v1/docs": Access.OPEN,
     "/v2/": Access.LOGIN,
     "/v2/_catalog": Access.CATALOG,
 }

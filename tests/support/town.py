@@ -45,6 +45,7 @@ PATHS: dict[str, str] = {
     "/v2/{name}/tags/list": "/v2/{registry}/api/tags/list",
     "/v2/{name}/referrers/{digest}": "/v2/{registry}/api/referrers/{layer}",
     "/v1/openapi.json": "/v1/openapi.json",
+    "/v1/docs": "/v1/docs",
     "/v1/registries": "/v1/registries",
     "/v1/registries/{registry_id}": "/v1/registries/{id}?force=true",
     "/v1/registries/{registry_id}/credentials": "/v1/registries/{id}/credentials",
