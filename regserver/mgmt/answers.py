@@ -13,6 +13,9 @@ from regserver.web.challenge import public_base
 from regserver.web.context import Call
 from regserver.web.idempotency import PUBLIC
 
+Following = Mapping[str, str | int] | None
+"""The fields of the query that lead to the next page."""
+
 
 def single(data: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     return _json({"data": data}, status, headers or {})
@@ -33,11 +36,23 @@ def secret(
 
 def listed(request: web.Request, rows: Sequence[Mapping[str, Any]], total: int, paging: Paging) -> web.Response:
     """One page. ``Link`` names the next one while there is one (RFC 8288)."""
+    following = {"page": paging.page + 1} if paging.page * paging.per_page < total else None
+    return continued(request, rows, total, paging, following)
+
+
+def continued(
+    request: web.Request,
+    rows: Sequence[Mapping[str, Any]],
+    total: int,
+    paging: Paging,
+    following: Following,
+) -> web.Response:
+    """One page, whose next one begins where ``following`` says; None: there is none."""
     meta = {"total": total, "page": paging.page, "per_page": paging.per_page}
     headers: dict[str, str] = {}
-    if paging.page * paging.per_page < total:
-        following = request.rel_url.update_query(page=paging.page + 1, per_page=paging.per_page)
-        headers[hdrs.LINK] = f'<{following.raw_path_qs}>; rel="next"'
+    if following is not None:
+        url = request.rel_url.update_query({"per_page": paging.per_page, **following})
+        headers[hdrs.LINK] = f'<{url.raw_path_qs}>; rel="next"'
     return _json({"data": rows, "meta": meta}, 200, headers)
 
 

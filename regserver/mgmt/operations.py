@@ -35,6 +35,7 @@ class Group(Enum):
     IMAGES = "Images", "What was pushed, and undo for what was deleted. An image exists while it has a tag."
     COLLECTION = "Garbage collection", "Gives back the space of what nothing holds any more."
     TOKENS = "API tokens", "What programs call this API with. A token of docker's, or a robot's password, is none."
+    AUDIT = "Audit log", "Who did what to what, and from where. Written with the change itself, kept for a set time."
     DESCRIPTION = "Description", "This description, for machines and for people."
 
     def __init__(self, title: str, about: str) -> None:
@@ -70,6 +71,14 @@ def sorted_by(orders: type[StrEnum], default: StrEnum) -> Parameter:
 
 def filtered_by(name: str, about: str) -> Parameter:
     return Parameter(name, {"type": "string", "pattern": f"^{FILTER}$"}, about)
+
+
+def chosen_by(name: str, words: type[StrEnum], about: str) -> Parameter:
+    return Parameter(name, {"type": "string", "enum": [str(word) for word in words]}, about)
+
+
+def timed_by(name: str, about: str) -> Parameter:
+    return Parameter(name, {"type": "string", "format": "date-time"}, about)
 
 
 def switched_by(name: str, about: str) -> Parameter:

@@ -10,6 +10,8 @@ from typing import TypeVar
 from aiohttp import web
 
 from regserver.mgmt.declared import Fault, Faults, refuse
+from regserver.model.ids import is_id
+from regserver.model.times import parse_rfc3339
 from regserver.web.facts import CHARACTER, is_text
 
 E = TypeVar("E", bound=StrEnum)
@@ -44,14 +46,28 @@ class Query:
         return Paging(self._whole("page", 1, MAX_PAGE), self._whole("per_page", PER_PAGE, MAX_PER_PAGE))
 
     def sort(self, orders: type[E], default: E) -> E:
-        text = self._one("sort")
-        if text is None:
-            return default
-        try:
-            return orders(text)
-        except ValueError:
-            self._fault("sort", "unknown_value", f"must be one of {', '.join(orders)}")
-            return default
+        return self.choice("sort", orders) or default
+
+    def choice(self, field: str, words: type[E]) -> E | None:
+        text = self._one(field)
+        if text is None or text in list(words):
+            return None if text is None else words(text)
+        self._fault(field, "unknown_value", f"must be one of {', '.join(words)}")
+        return None
+
+    def moment(self, field: str) -> int | None:
+        """A time as RFC 3339 has it, in milliseconds since 1970. A ``+`` that was not encoded arrives as a space."""
+        text = self._one(field)
+        found = parse_rfc3339(text.replace(" ", "+")) if text is not None else None
+        if text is not None and found is None:
+            self._fault(field, "invalid_format", "must be a time such as 2027-01-31T12:00:00Z")
+        return found
+
+    def identity(self, field: str, prefix: str) -> str | None:
+        text = self._one(field)
+        if text is not None and not is_id(prefix, text):
+            self._fault(field, "invalid_format", f"must be an id that begins with {prefix}_")
+        return text
 
     def text(self, field: str) -> str | None:
         text = self._one(field)

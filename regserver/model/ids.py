@@ -42,8 +42,9 @@ def id_ms(identity: str) -> int:
 
 
 def id_floor(prefix: str, ms: int) -> str:
-    """Where ids of that millisecond and later ones begin in the order of ids."""
-    return f"{prefix}_{base64.b32hexencode((ms << 80).to_bytes(16, 'big')).decode().rstrip('=').lower()}"
+    """Where ids of that millisecond and later begin in the order of ids; for a time that no id has, the nearest one."""
+    stamp = min(max(ms, 0), 2**48 - 1)
+    return f"{prefix}_{base64.b32hexencode((stamp << 80).to_bytes(16, 'big')).decode().rstrip('=').lower()}"
 
 
 def new_secret() -> str:

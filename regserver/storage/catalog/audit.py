@@ -5,11 +5,18 @@ Nothing here updates a line. Lines go only by their age, which counts epochs: no
 
 from __future__ import annotations
 
-from regserver.model.audit import Actor, AuditAction, AuditResult
-from regserver.model.ids import id_ms, new_id
-from regserver.storage.sql.port import Transaction
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
 
+from regserver.model.audit import Actor, AuditAction, AuditResult
+from regserver.model.ids import id_floor, id_ms, new_id
+from regserver.storage.catalog.registries import escape_like
+from regserver.storage.sql.port import Reader, Transaction
+
+PREFIX = "evt"
 TEXT_LENGTH = 255  # characters kept of a text
+COUNTED = 10_000  # events that a total counts exactly
 
 _RECORD = """
 INSERT INTO audit (id, at, epoch, actor, action, registry_id, registry, image, reference, digest, detail, address,
@@ -32,7 +39,7 @@ async def record(
     """What was done to a registry, or to the server. ``reference`` names the thing: a robot, a token, a job."""
     who = (_line(actor.subject), str(action), registry_id)
     what = (_line(reference), _line(detail), _line(actor.address), actor.request_id, str(result))
-    event = new_id("evt")
+    event = new_id(PREFIX)
     await tx.execute(_RECORD, event, id_ms(event), *who, *what)
 
 
@@ -58,7 +65,7 @@ async def record_image(
     """What was done in a repository. ``reference`` is a tag."""
     who = (_line(actor.subject), str(action), repository_id)
     what = (_line(reference), digest, _line(detail), _line(actor.address), actor.request_id)
-    event = new_id("evt")
+    event = new_id(PREFIX)
     await tx.execute(_RECORD_IMAGE, event, id_ms(event), *who, *what)
 
 
@@ -68,6 +75,98 @@ def _line(text: str | None) -> str | None:
         return text
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:TEXT_LENGTH])
     return shown[:TEXT_LENGTH]
+
+
+class EventRow(NamedTuple):
+    """A line. ``at`` in milliseconds; what it does not tell of is None."""
+
+    id: str
+    at: int
+    actor: str
+    action: str
+    registry_id: str | None
+    registry: str | None
+    image: str | None
+    reference: str | None
+    digest: str | None
+    detail: str | None
+    address: str
+    request_id: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """``since`` included, ``until`` not, in milliseconds; ``before`` an event's id; ``containing`` in either case.
+
+    ``visible``: ids of registries; an event of no registry is in none. None does not filter.
+    """
+
+    registry_id: str | None = None
+    registry: str | None = None
+    actor: str | None = None
+    action: AuditAction | None = None
+    since: int | None = None
+    until: int | None = None
+    before: str | None = None
+    containing: str | None = None
+    visible: frozenset[str] | None = None
+
+
+class Lead(Enum):
+    """The filter whose index is walked; the others are looked at on the way."""
+
+    REGISTRY_ID = "registry_id"
+    REGISTRY = "registry"
+    ACTOR = "actor"
+    ACTION = "action"
+    TIME = "time"
+
+
+_MATCHING = """
+FROM audit WHERE id >= $1 AND id < $2 <lead>
+    AND ($3 IS NULL OR registry_id = $3) AND ($4 IS NULL OR registry = $4)
+    AND ($5 IS NULL OR actor = $5) AND ($6 IS NULL OR action = $6)
+    AND ($7 = '' OR $7 LIKE '%,' || registry_id || ',%')
+    AND ($8 = '' OR LOWER(
+        actor || ' ' || COALESCE(registry, '') || ' ' || COALESCE(image, '') || ' ' || COALESCE(reference, '') || ' ' ||
+        COALESCE(digest, '') || ' ' || COALESCE(detail, '') || ' ' || address || ' ' || request_id
+    ) LIKE $8 ESCAPE '!')
+"""
+_PAGE = """
+SELECT id, at, actor, action, registry_id, registry, image, reference, digest, detail, address, request_id, result
+<matching> ORDER BY id DESC LIMIT $9 OFFSET $10
+"""
+_COUNT = "SELECT count(*) FROM (SELECT id <matching> LIMIT $9) AS counted"
+_CONDITIONS = {
+    Lead.REGISTRY_ID: "AND registry_id = $3",
+    Lead.REGISTRY: "AND registry = $4",
+    Lead.ACTOR: "AND actor = $5",
+    Lead.ACTION: "AND action = $6",
+    Lead.TIME: "",
+}
+_WHERE = {lead: _MATCHING.replace("<lead>", condition) for lead, condition in _CONDITIONS.items()}
+_PAGES = {lead: _PAGE.replace("<matching>", where) for lead, where in _WHERE.items()}
+_COUNTS = {lead: _COUNT.replace("<matching>", where) for lead, where in _WHERE.items()}
+
+
+async def page(reader: Reader, chosen: EventFilter, limit: int, offset: int) -> tuple[list[EventRow], int, bool]:
+    """The newest first; how many there are, ``before`` aside; and whether there are older ones than these.
+
+    Up to COUNTED the number is exact. Beyond, it is at least as many as it says, and more than these.
+    """
+    since = id_floor(PREFIX, chosen.since or 0)
+    until = f"{PREFIX}_~" if chosen.until is None else id_floor(PREFIX, chosen.until)
+    visible = "" if chosen.visible is None else f",{','.join(sorted(chosen.visible))},"
+    pattern = f"%{escape_like(chosen.containing.lower())}%" if chosen.containing else ""
+    equal = (chosen.registry_id, chosen.registry, chosen.actor, chosen.action and str(chosen.action))
+    asked = zip(Lead, equal, strict=False)
+    lead = next((lead for lead, value in asked if value is not None), Lead.TIME)
+    end = until if chosen.before is None else min(until, chosen.before)
+    rows = await reader.fetch(_PAGES[lead], since, end, *equal, visible, pattern, limit + 1, offset)
+    ((total,),) = await reader.fetch(_COUNTS[lead], since, until, *equal, visible, pattern, COUNTED)
+    found, more = [EventRow(*row) for row in rows[:limit]], len(rows) > limit
+    return found, max(total, offset + len(rows)) if total == COUNTED else total, more
 
 
 OLDEST = "SELECT id, epoch FROM audit ORDER BY id LIMIT $1"
