@@ -29,6 +29,7 @@ GROUPS = (
     Group("robots", "robot accounts with fewer rights", "regserver robots list my-images", "robots"),
     Group("tokens", "tokens for the API", "regserver tokens list", "tokens"),
     Group("gc", "collect garbage, and say why something stays", "regserver gc run my-images", "gc"),
+    Group("audit", "who did what", "regserver audit list --since 1d", "audit"),
     Group("completion", "completion for bash and zsh", "regserver completion bash", "completion"),
 )
 NAMES = frozenset(group.name for group in GROUPS)

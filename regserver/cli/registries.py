@@ -9,6 +9,7 @@ from typing import Any
 from regserver.cli.exits import USAGE, CommandError
 from regserver.cli.output import Column
 from regserver.cli.parsing import LISTED, SEARCH, YES, Command, argument, order, sorting
+from regserver.cli.policies import POLICY_COMMANDS
 from regserver.cli.session import Session
 from regserver.cli.words import amount, plain, size, when
 
@@ -142,4 +143,5 @@ COMMANDS = (
         delete_registry,
         (REGISTRY, argument("--force", action="store_true", help="also one that holds images"), YES),
     ),
+    *POLICY_COMMANDS,
 )

@@ -157,6 +157,7 @@ async def test_a_server_that_is_not_there_ends_with_6(shell: Shell) -> None:
         ["images", "show", "no-slash"],
         ["images", "show", "mine/api:v1"],
         ["tags", "show", "mine/api"],
+        ["audit", "list", "--since", "yesterday"],
     ],
     ids=" ".join,
 )

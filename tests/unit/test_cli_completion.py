@@ -46,7 +46,8 @@ def bash(line: str) -> list[str]:
 
 def test_bash_completes_words_commands_and_options() -> None:
     assert NAMES | {"serve", "migrate", "keys"} <= set(bash("regserver"))
-    assert {"list", "show", "create", "update", "delete"} <= set(bash("regserver registries"))
+    assert {"list", "show", "create", "update", "delete", "policy"} <= set(bash("regserver registries"))
+    assert {"show", "set", "dry-run"} <= set(bash("regserver registries policy"))
     assert {"--json", "--server", "--token", "--yes"} <= set(bash("regserver tags delete -"))
 
 
