@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 import time
 import urllib.error
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from regserver import __version__
 from regserver.cli.exits import CONFLICT, DENIED, FAILED, NOT_FOUND, UNREACHABLE, USAGE, CommandError, NoSuchResource
@@ -70,15 +71,15 @@ class Api:
         method: str = "GET",
         body: object | None = None,
     ) -> list[Any]:
-        """All items of a list, however many pages they take; at most ``limit``."""
+        """All items of a list, at most ``limit``: from page to page as ``Link`` says (RFC 8288), so that what is
+        added or taken meanwhile shifts nothing that a list itself can hold still."""
+        per_page = PER_PAGE if limit is None else min(limit, PER_PAGE)
+        target: str | None = _target(path, {**(query or {}), "per_page": str(per_page)})
         found: list[Any] = []
-        page = 1
-        while limit is None or len(found) < limit:
-            answer = self._checked(method, path, body, {**(query or {}), "page": str(page), "per_page": str(PER_PAGE)})
-            found += answer["data"]
-            if page * PER_PAGE >= answer.get("meta", {}).get("total", 0):
-                break
-            page += 1
+        while target is not None and (limit is None or len(found) < limit):
+            answer = self._accepted(method, target, body, {})
+            found += self._document(answer)["data"]
+            target = _following(answer.headers.get("Link"))
         return found[:limit]
 
     def send(
@@ -91,31 +92,20 @@ class Api:
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """The answer's ``data``; None for 204. ``path`` is below /v1, encoded. Raises CommandError."""
-        answer = self._checked(method, path, body, query, headers)
-        return None if answer is None else answer["data"]
+        answer = self._accepted(method, _target(path, query or {}), body, headers or {})
+        return None if answer.status == 204 else self._document(answer)["data"]
 
     def etagged(self, path: str) -> tuple[Any, str | None]:
         """The data and the ETag to change it with."""
-        answer = self._accepted("GET", f"/v1{path}", None, {})
-        return answer.document["data"], answer.headers.get("ETag")
+        answer = self._accepted("GET", _target(path, {}), None, {})
+        return self._document(answer)["data"], answer.headers.get("ETag")
 
     def answers(self, path: str, headers: Mapping[str, str]) -> int:
         """The status of a GET with these headers and no token."""
         return self._request("GET", path, None, headers).status
 
-    def _checked(
-        self,
-        method: str,
-        path: str,
-        body: object | None,
-        query: Mapping[str, str | None] | None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Any:
-        fields = {name: value for name, value in (query or {}).items() if value is not None}
-        target = f"/v1{path}" + (f"?{urlencode(fields)}" if fields else "")
-        answer = self._accepted(method, target, body, headers or {})
-        if answer.status == 204:
-            return None
+    def _document(self, answer: Answer) -> Any:
+        """What a regserver answers: an object with ``data``."""
         document = answer.document
         if not isinstance(document, dict) or "data" not in document:
             raise self._stranger(answer)
@@ -203,6 +193,20 @@ class Api:
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
         return None
+
+
+def _target(path: str, query: Mapping[str, str | None]) -> str:
+    fields = {name: value for name, value in query.items() if value is not None}
+    return f"/v1{path}" + (f"?{urlencode(fields)}" if fields else "")
+
+
+def _following(link: str | None) -> str | None:
+    """The next page's path and query; whatever host the link names, the same server is asked."""
+    match = re.search(r'<([^>]*)>\s*;\s*rel="?next"?', link or "")
+    if match is None:
+        return None
+    parts = urlsplit(match[1])
+    return f"{parts.path}?{parts.query}"
 
 
 def _is_short(wait: str) -> bool:

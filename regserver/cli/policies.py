@@ -65,7 +65,7 @@ def changed(policy: dict[str, Any], options: argparse.Namespace) -> dict[str, An
     kept = {"keep_last": options.keep_last, "keep_days": options.keep_days, "keep_tags": options.keep_tags}
     given = {name: value for name, value in kept.items() if value is not None}
     if given:
-        retention = {**dict.fromkeys(kept), **(retention or {}), **given}
+        retention = {"keep_last": None, "keep_days": None, "keep_tags": [], **(retention or {}), **given}
     if options.no_immutable:
         immutable = None
     if options.no_retention:

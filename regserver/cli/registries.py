@@ -25,8 +25,8 @@ _LIST = (
 )
 
 
-def _gigabytes(value: Any) -> str:
-    return f"{value} GiB"
+def _quota(value: Any) -> str:
+    return "no limit" if value["storage_gb"] is None else f"{value['storage_gb']} GiB"
 
 
 _ONE = (
@@ -38,7 +38,7 @@ _ONE = (
     Column("Endpoint", "endpoint"),
     Column("Images", "image_count"),
     Column("Size", "storage_bytes", size),
-    Column("Quota", "quota.storage_gb", _gigabytes),
+    Column("Quota", "quota", _quota),
     Column("Created", "created_at", when),
     Column("Updated", "updated_at", when),
 )

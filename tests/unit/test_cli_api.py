@@ -116,13 +116,20 @@ def test_a_cut_answer_is_a_server_that_cannot_be_reached(server: Scripted, api: 
     assert refused.value.code == 6
 
 
-def test_a_list_is_asked_for_page_by_page_and_no_further_than_needed(server: Scripted, api: Api) -> None:
-    for page in range(3):
-        server.answer(200, {"data": [page] * 100, "meta": {"total": 250, "page": page + 1, "per_page": 100}})
-    assert len(api.pages("/x")) == 300
-    assert [path for _, path, _ in server.asked] == [f"/v1/x?page={n}&per_page=100" for n in (1, 2, 3)]
-    assert len(api.pages("/x", None, 7)) == 7
-    assert len(server.asked) == 4
+def test_a_list_is_followed_by_its_links_and_no_further_than_needed(server: Scripted, api: Api) -> None:
+    server.answer(200, {"data": [0] * 100}, Link='</v1/x?before=e%201&per_page=100>; rel="next"')
+    server.answer(200, {"data": [1] * 100}, Link='<https://elsewhere.example.com/v1/x?before=e2>; rel="next"')
+    server.answer(200, {"data": [2] * 50})
+    assert len(api.pages("/x", {"q": "a"})) == 250
+    assert [path for _, path, _ in server.asked] == [
+        "/v1/x?q=a&per_page=100",
+        "/v1/x?before=e%201&per_page=100",
+        "/v1/x?before=e2",
+    ]
+    server.replies.clear()
+    server.answer(200, {"data": [0] * 5}, Link='</v1/x?page=2&per_page=7>; rel="next"')
+    assert api.pages("/x", None, 7) == [0] * 7
+    assert [path for _, path, _ in server.asked[3:]] == ["/v1/x?per_page=7", "/v1/x?page=2&per_page=7"]
 
 
 def test_a_server_that_cannot_now_is_to_be_asked_later(server: Scripted, api: Api) -> None:

@@ -111,6 +111,7 @@ async def test_what_locks_a_robot_out_wants_yes(server: Scripted, shell: Shell, 
         (["--immutable", "r*,v*"], {"immutable_tags": {"patterns": ["r*", "v*"], "except": ["latest"]}}),
         (["--except", ""], {"immutable_tags": {"patterns": ["v*"], "except": []}}),
         (["--no-immutable", "--no-retention"], {"immutable_tags": None, "retention": None}),
+        (["--no-retention", "--keep-untagged"], {"retention": None, "keep_untagged": True}),
         (["--keep-untagged"], {"keep_untagged": True}),
     ],
     ids=" ".join,
@@ -146,6 +147,5 @@ async def test_the_audit_log_is_asked_with_its_filters(server: Scripted, shell: 
     ended = await shell.succeed("audit", "list", *filters, "--search", "v1", "--json")
     assert ended.json == [event]
     assert server.asked[-1][1] == (
-        "/v1/audit?registry=mine&actor=robot%24mine&action=tag.push&since=2026-01-31T00%3A00%3A00Z&q=v1"
-        "&page=1&per_page=100"
+        "/v1/audit?registry=mine&actor=robot%24mine&action=tag.push&since=2026-01-31T00%3A00%3A00Z&q=v1&per_page=100"
     )
