@@ -1,7 +1,8 @@
 """Retention: which tags go by themselves. Planned purely, done separately, and nothing is done where it is not certain.
 
-The plan of an image is made again inside the transaction that deletes: what somebody pushes, deletes or decides
-meanwhile counts, so a tag that any rule keeps at that moment stays.
+A plan chooses what to try. The transaction that deletes plans again, over the tags that it is about and those that were
+pushed last: what somebody pushes, deletes or decides meanwhile counts. That is enough, because a plan of some tags
+keeps whatever a plan of more of them keeps.
 """
 
 from __future__ import annotations
@@ -51,19 +52,23 @@ class ImageFate:
 def plan(policy: Policy, found: Sequence[TagFacts], floor: int) -> list[Fate]:
     """The fate of every tag of one image. ``floor``: the oldest epoch that is still within ``keep_days``.
 
-    A tag stays if any rule keeps it, and an immutable one always does. A signature or attestation that is tagged by the
+    A tag stays if any rule keeps it, and an immutable one always does. With more tags ``found`` none is kept that would
+    not be with less. A signature or attestation that is tagged by the
     digest it belongs to stays as long as that is there, and takes no place among the last.
     """
     retention = policy.retention
     if retention is None:
         return [Fate(tag, True, "no retention is set") for tag in found]
-    ordinary = sorted((tag for tag in found if not is_companion(tag.name)), key=lambda tag: tag.order, reverse=True)
-    last = {tag.name for tag in ordinary[: retention.keep_last or 0]}
-    fates = []
+    last, fates = set(_pushed_last(retention, found)), []
     for tag in found:
         kept = _kept(policy, retention, tag, last, floor)
         fates.append(Fate(tag, kept is not None, kept or _lost(retention, tag)))
     return fates
+
+
+def _pushed_last(retention: Retention, found: Sequence[TagFacts]) -> list[str]:
+    ordinary = sorted((tag for tag in found if not is_companion(tag.name)), key=lambda tag: tag.order, reverse=True)
+    return [tag.name for tag in ordinary[: retention.keep_last or 0]]
 
 
 def is_companion(name: str) -> bool:
@@ -119,10 +124,11 @@ class Retentions:
             policy = await policies.find(reader, registry_id)
             policy = changed_policy(policy, changes) if changed else policy
             names = await holders.image_names(reader, registry_id)
+            floor = await self._floor(reader, policy)
             return [
                 ImageFate(image, fate)
                 for repository_id, image in names.items()
-                for fate in await self._plan(reader, repository_id, policy)
+                for fate in plan(policy, await pulls.tag_facts(reader, repository_id), floor)
             ]
 
         fates = await self._core.db.read(body)
@@ -148,35 +154,47 @@ class Retentions:
         await self._core.pulls.flush(self._core.db)  # before anything is planned
         count = 0
         for repository_id in await repositories.in_registry(self._core.db, registry_id):
-            doomed = partial(self._doomed, registry_id=registry_id, repository_id=repository_id)
-            while await self._core.db.read(doomed) and (taken := await self._take(registry_id, repository_id)):
-                count += taken
+            doomed, last = await self._core.db.read(partial(self._choose, registry_id, repository_id))
+            for start in range(0, len(doomed), BATCH):
+                count += await self._take(registry_id, repository_id, doomed[start : start + BATCH], last)
         if count:
             log.info("retention deleted %d tags of %s", count, registry_id)
         return count
 
-    async def _take(self, registry_id: str, repository_id: int) -> int:
+    async def _choose(self, registry_id: str, repository_id: int, reader: Reader) -> tuple[list[str], list[str]]:
+        """The tags of an image that nothing keeps, the oldest first, and those that keep_last does."""
+        policy = await self._policy(reader, registry_id)
+        if policy is None or policy.retention is None:
+            return [], []
+        found = await pulls.tag_facts(reader, repository_id)
+        fates = plan(policy, found, await self._floor(reader, policy))
+        doomed = sorted((fate.tag for fate in fates if not fate.keep), key=lambda tag: tag.order)
+        return [tag.name for tag in doomed], _pushed_last(policy.retention, found)
+
+    async def _take(self, registry_id: str, repository_id: int, chosen: Sequence[str], last: Sequence[str]) -> int:
         async def body(tx: Transaction) -> int:
-            doomed = (await self._doomed(tx, registry_id, repository_id))[:BATCH]
+            policy = await self._policy(tx, registry_id)
+            if policy is None:
+                return 0
+            found = [await pulls.facts_of(tx, repository_id, name) for name in (*chosen, *last)]
+            fates = plan(policy, [facts for facts in found if facts], await self._floor(tx, policy))
+            doomed = [fate.tag.name for fate in fates if not fate.keep]
             epoch, now = await clock.epoch(tx), now_ms()
-            for tag in doomed:
-                await tags.remove(tx, repository_id, tag.name, ACTOR, now=now, epoch=epoch)
+            for name in doomed:
+                await tags.remove(tx, repository_id, name, ACTOR, now=now, epoch=epoch)
             return len(doomed)
 
         return await self._core.db.write(body)
 
-    async def _doomed(self, reader: Reader, registry_id: str, repository_id: int) -> list[TagFacts]:
-        """What of an image nothing keeps now, the oldest first."""
+    async def _policy(self, reader: Reader, registry_id: str) -> Policy | None:
+        """None where the registry is not there any more: what it had goes with it."""
         registry = await registries.by_id(reader, registry_id)
-        if registry is None or registry.status is not Status.ACTIVE:
-            return []
-        fates = await self._plan(reader, repository_id, await policies.find(reader, registry_id))
-        return sorted((fate.tag for fate in fates if not fate.keep), key=lambda tag: tag.order)
+        active = registry is not None and registry.status is Status.ACTIVE
+        return await policies.find(reader, registry_id) if active else None
 
-    async def _plan(self, reader: Reader, repository_id: int, policy: Policy) -> list[Fate]:
+    async def _floor(self, reader: Reader, policy: Policy) -> int:
         days = (policy.retention and policy.retention.keep_days) or 0
-        floor = await clock.epoch(reader) - self._core.epochs(days * DAY)
-        return plan(policy, await pulls.tag_facts(reader, repository_id), floor)
+        return await clock.epoch(reader) - self._core.epochs(days * DAY)
 
 
 def changed_policy(policy: Policy, changes: Document | None) -> Policy:

@@ -32,14 +32,14 @@ _ANY_PATTERNS = Texts(_pattern, 0, MAX_PATTERNS, _FORM)
 _IMMUTABLE = Record(
     {
         "patterns": About("Tags that cannot be moved or deleted once they are there.", _PATTERNS),
-        "except": About("Those among them that can.", _ANY_PATTERNS),
+        "except": About("Those among them that can.", Nullable(_ANY_PATTERNS)),
     }
 )
 _RETENTION = Record(
     {
         "keep_last": About("Of each image, the tags pushed last.", Nullable(Whole(1, MAX_KEPT))),
         "keep_days": About("What was pushed or pulled within so many days.", Nullable(Whole(1, MAX_DAYS))),
-        "keep_tags": About("Tags that match.", _ANY_PATTERNS),
+        "keep_tags": About("Tags that match.", Nullable(_ANY_PATTERNS)),
     }
 )
 POLICY = About(

@@ -120,7 +120,9 @@ class Policy:
         merged = {**_NOTHING, **_merged(self.document, changes)}
         for part, blank in _BLANKS.items():
             if merged[part] is not None:
-                merged[part] = {**blank, **merged[part]}
+                merged[part] = {
+                    name: rest if merged[part].get(name) is None else merged[part][name] for name, rest in blank.items()
+                }
         return Policy.of(merged)
 
 

@@ -53,14 +53,16 @@ async def has_named(reader: Reader, repository_id: int, tag: str, digest: str) -
     return bool(await reader.fetch(NAMED, repository_id, tag, digest))
 
 
-# Tags whose newest event is a deletion, of the same moment as the newest deletion of all.
+# Tags whose newest event is a deletion, by the same and of the same moment as the newest deletion of all: the greatest
+# id, as the time of day may have been set back since.
 LAST_DELETED = """
 WITH newest AS (
     SELECT name, MAX(id) AS id FROM tag_events WHERE repository_id = $1 GROUP BY name
 ), gone AS (
-    SELECT e.name, e.at FROM newest JOIN tag_events e ON e.id = newest.id WHERE e.digest IS NULL
+    SELECT e.id, e.name, e.at, e.subject FROM newest JOIN tag_events e ON e.id = newest.id WHERE e.digest IS NULL
 )
-SELECT name FROM gone WHERE at = (SELECT MAX(at) FROM gone) ORDER BY name
+SELECT g.name FROM gone g JOIN gone l ON l.at = g.at AND l.subject = g.subject
+WHERE l.id = (SELECT MAX(id) FROM gone) ORDER BY g.name
 """
 
 

@@ -61,6 +61,32 @@ async def tag_facts(reader: Reader, repository_id: int) -> list[TagFacts]:
     return [TagFacts(*row) for row in await reader.fetch(_FACTS, repository_id)]
 
 
+_FACT = """
+WITH RECURSIVE holds (digest) AS (
+    SELECT digest FROM tags WHERE repository_id = $1 AND name = $2
+    UNION
+    SELECT c.child FROM holds AS h JOIN manifest_children AS c ON c.repository_id = $1 AND c.parent = h.digest
+), latest AS (
+    SELECT max(p.at) AS at, max(p.epoch) AS epoch
+    FROM holds AS h JOIN manifest_pulls AS p ON p.repository_id = $1 AND p.digest = h.digest
+)
+SELECT t.name, t.digest, e.id, e.at, e.epoch, l.at, l.epoch,
+       CASE WHEN EXISTS (SELECT 1 FROM manifests AS m WHERE m.repository_id = $1
+                         AND m.digest >= replace(substr(t.name, 1, 71), '-', ':')
+                         AND m.digest < replace(substr(t.name, 1, 71), '-', ':') || 'g') THEN 1 ELSE 0 END
+FROM tags AS t
+JOIN tag_events AS e ON e.id = (SELECT max(x.id) FROM tag_events AS x WHERE x.repository_id = $1 AND x.name = $2)
+JOIN latest AS l ON 1 = 1
+WHERE t.repository_id = $1 AND t.name = $2 AND e.digest = t.digest
+"""
+
+
+async def facts_of(reader: Reader, repository_id: int, tag: str) -> TagFacts | None:
+    """One tag as ``tag_facts`` has it; None where that leaves it out."""
+    rows = await reader.fetch(_FACT, repository_id, tag)
+    return TagFacts(*rows[0]) if rows else None
+
+
 _OF_TAG = """
 WITH RECURSIVE holds (digest) AS (
     SELECT digest FROM tags WHERE repository_id = $1 AND name = $2
