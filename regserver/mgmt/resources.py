@@ -107,7 +107,9 @@ ROTATED = resource(
     optional=["previous_valid_until"],
 )
 
-ROTATION = Record({"grace_seconds": About("How long the earlier password works on; 0 at first.", Whole(0, 86400), 3600)})
+ROTATION = Record(
+    {"grace_seconds": About("How long the earlier password works on; 0 at first.", Whole(0, 86400), 3600)}
+)
 
 # ---------------------------------------------------------------- robots
 

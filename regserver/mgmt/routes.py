@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from regserver.mgmt.audit import list_events
 from regserver.mgmt.credentials import get_credentials, renew_credentials, rotate_credentials
 from regserver.mgmt.gc import explain, get_job, get_report, list_jobs, start_job
 from regserver.mgmt.images import delete_image, delete_tag, get_image, get_tag, list_images, list_tags

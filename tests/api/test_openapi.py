@@ -166,12 +166,3 @@ def shaped(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     pattern = wanted.get("pattern")
     near = st.from_regex(pattern.replace("$", r"\Z")) if pattern else st.sampled_from(wanted.get("enum", [""]))
     return st.lists(near, max_size=4) if schema["type"] == "array" else near
-
-
-def as_ecma(part: Any) -> Any:
-    """The patterns as ECMA-262 reads them, and so JSON Schema: there ``$`` is the end and no line end may follow."""
-    if isinstance(part, dict):
-        return {
-            name: re.sub(r"\$$", r"\\Z", value) if name == "pattern" else as_ecma(value) for name, value in part.items()
-        }
-    return part
