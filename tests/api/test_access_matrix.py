@@ -67,7 +67,7 @@ def demanded(method: str, path: str) -> Access:
             return Access.API_LIST
         if path.endswith("credentials") or (method == "POST" and "/robots" in path):
             return Access.API_SECRET
-        return Access.API_READ if method in ("GET", "HEAD") else Access.API_WRITE
+        return Access.API_READ if method in ("GET", "HEAD") or path.endswith("/dry-run") else Access.API_WRITE
     if method in ("GET", "HEAD"):
         return Access.PULL
     return Access.DELETE if method == "DELETE" and "/uploads/" not in path else Access.PUSH
