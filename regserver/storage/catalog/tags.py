@@ -42,12 +42,12 @@ async def put(
     Raises RegistryError DENIED for an immutable tag that names another one.
     """
     before = await find(tx, repository_id, tag)
-    if before is not None and before != digest:
+    moved = before is not None and before != digest
+    if moved:
         await policies.require_movable(tx, repository_id, [tag])
     await tx.execute(PUT, repository_id, tag, digest, now)
     await tx.execute(KEPT, repository_id, digest)
     await tx.execute(EVENT, repository_id, tag, digest, actor.subject, now, epoch)
-    moved = before is not None and before != digest
     detail = f"was {before}" if moved else None
     await audit.record_image(tx, actor, action, repository_id, reference=tag, digest=digest, detail=detail)
     if before is not None and before != digest:
