@@ -7,7 +7,6 @@ for tests of how it starts and ends.
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -25,6 +24,7 @@ from regserver.app import create_app
 from regserver.config import Settings
 from regserver.serving import make_runner
 from support.description import Watch, recording
+from support.environment import clean_environment
 
 PATIENCE_SECONDS = 30.0  # longer than anything should take; what waits longer has failed
 ADMIN_TOKEN = "the-administrator-token-of-these-tests"
@@ -137,12 +137,6 @@ def fail_to_serve(root: Path, *flags: str, environment: Mapping[str, str] | None
 
 def serve_command(root: Path, *flags: str) -> list[str]:
     return [sys.executable, "-m", "regserver", "serve", "--root", str(root), "--listen", "127.0.0.1:0", *flags]
-
-
-def clean_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's own without settings of regserver, and ``more``."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("REGSERVER_")}
-    return {**kept, **(more or {})}
 
 
 def events(log: Path) -> list[dict[str, Any]]:

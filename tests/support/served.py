@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -19,6 +18,8 @@ import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from support.environment import clean_environment
 
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
@@ -197,7 +198,7 @@ def serve(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
+            env=clean_environment(environment),
         )
     try:
         _wait_until_it_answers(host, process, log)

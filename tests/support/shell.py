@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from support.registry import ADMIN_TOKEN, PATIENCE_SECONDS, clean_environment
+from support.environment import clean_environment
+from support.registry import ADMIN_TOKEN, PATIENCE_SECONDS
 
 _UNSET = ("DOCKER_CONFIG", "XDG_CONFIG_HOME", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY")
 
