@@ -42,6 +42,7 @@ class Settings:
     allow_sparse: bool = False
     max_manifest_bytes: int = 8 * 2**20
     max_upload_bytes: int | None = None
+    max_connections: int = 10_000  # more are closed at once
     body_idle_seconds: int = 60  # a body that sends nothing for so long is cut
     drain_seconds: int = 30
     reserve_bytes: int = 64 * 2**20  # /readyz is red with less free space than this
@@ -176,6 +177,14 @@ SETTINGS = (
         whole(1, 2**50),
         "no limit",
         "largest blob that an upload may reach",
+    ),
+    Setting(
+        "max-connections",
+        "max_connections",
+        "N",
+        whole(16, 1_000_000),
+        "10000",
+        "connections at once, as far as the limit of open files allows; more are closed as they come",
     ),
     Setting(
         "body-idle-seconds",

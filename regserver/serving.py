@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import shlex
 import signal
 import ssl
@@ -20,7 +21,7 @@ from regserver import __version__, logs
 from regserver.app import CANNOT_START, create_app, load_admin_token
 from regserver.auth import admin
 from regserver.config import Settings
-from regserver.web.connection import Connection
+from regserver.web.connection import Connection, Room
 from regserver.web.health import LIFECYCLE
 from regserver.web.serverkw import SERVER_KWARGS
 
@@ -30,6 +31,8 @@ HANDSHAKE_SECONDS = 10.0
 CUT_SECONDS = 2.0  # what a request gets that the drain did not wait for: its cancellation
 SENT_SECONDS = 0.02  # between two looks at what is still to be sent
 BACKLOG = 1024
+MOST_FILES = 65_536
+SPARE_FILES = 256  # descriptors for the catalog, threads, logs; a connection needs two, its own and its blob's
 
 
 class ServeFailed(Exception):
@@ -73,7 +76,7 @@ async def listen(app: web.Application, settings: Settings, context: ssl.SSLConte
     await runner.setup()
     try:
         server = await asyncio.get_running_loop().create_server(
-            _connections(runner),
+            _connections(runner, Room(min(settings.max_connections, (_open_files() - SPARE_FILES) // 2))),
             settings.host,
             settings.port,
             ssl=context,
@@ -101,11 +104,20 @@ def _unsent(connection: web.RequestHandler) -> int:
     return connection.transport.get_write_buffer_size() if connection.transport is not None else 0
 
 
-def _connections(runner: web.AppRunner) -> Callable[[], Connection]:
+def _open_files() -> int:
+    """How many descriptors this process may have, after asking for as many as it can get (getrlimit(2))."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    soft = max(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft
+
+
+def _connections(runner: web.AppRunner, room: Room) -> Callable[[], Connection]:
     manager = _manager(runner)
     loop = asyncio.get_running_loop()
     options = {name: value for name, value in SERVER_KWARGS.items() if name != "handler_cancellation"}  # the manager's
-    return lambda: Connection(manager, loop=loop, **options)
+    return lambda: Connection(manager, room, loop=loop, **options)
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:

@@ -48,6 +48,7 @@ async def _note(tx: Transaction, caller: Caller, action: AuditAction, repository
 class Manifests:
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._parsing = asyncio.Semaphore(1)  # bounds memory only: a parsed manifest is many times its bytes
 
     async def stat(self, target: Target, caller: Caller, reference: Reference) -> ManifestInfo:
         """What a reference names (end-3, HEAD); by digest, to who may push here, a promise.
@@ -175,7 +176,19 @@ class Manifests:
             manifest = parse_manifest(content, content_type)
             return manifest, Digest.of(content, digest.algorithm) if digest else Digest.of(content)
 
-        return await asyncio.to_thread(work) if len(content) > LARGE else work()
+        def outcome() -> tuple[Manifest, Digest] | RegistryError:
+            try:
+                return work()
+            except RegistryError as refused:  # without the frames it passed, and what was parsed in them
+                return refused.with_traceback(None)
+
+        if len(content) <= LARGE:
+            return work()
+        async with self._parsing:
+            found = await asyncio.to_thread(outcome)
+        if isinstance(found, RegistryError):
+            raise found
+        return found
 
     async def _require(self, tx: Transaction, repository_id: int, tag: Tag, expected: str | None) -> None:
         if expected is None:

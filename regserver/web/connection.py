@@ -4,8 +4,11 @@ what it sends is not HTTP."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.ids import new_id
@@ -14,17 +17,44 @@ from regserver.web import errors
 HEADER_SECONDS = 10.0  # for the first request head of a connection; between two requests the keep-alive limit holds
 
 
+class Room:
+    """How many connections there may be at once, so that descriptors are left for the store. Decides nothing else."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.taken = 0
+
+
+def _in_a_version_we_speak(make: Callable[..., web.BaseRequest], message: Any, *rest: Any) -> web.BaseRequest:
+    """The parser takes 0.9 and 2.0 too, and the framework would answer in them (RFC 9112 §2.3)."""
+    if message.version not in (HttpVersion10, HttpVersion11):
+        message = message._replace(version=HttpVersion10, should_close=True)
+    return make(message, *rest)
+
+
 class Connection(web.RequestHandler):
     """Its first request head must arrive in time (slow-header attacks hold a descriptor each)."""
 
-    __slots__ = ("_silence",)
+    __slots__ = ("_room", "_silence")
     _silence: asyncio.TimerHandle | None
+
+    def __init__(self, manager: web.Server, room: Room, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._room = room
+        if manager.request_factory is not None:
+            self._request_factory = partial(_in_a_version_we_speak, manager.request_factory)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._room.taken += 1
+        if self._room.taken > self._room.most:
+            self._silence = None
+            self.force_close()
+            return
         self._silence = asyncio.get_running_loop().call_later(HEADER_SECONDS, self._close_if_silent)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._room.taken -= 1
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None

@@ -27,6 +27,7 @@ EXAMPLES = {
     "allow-sparse": ("on", True),
     "max-manifest-bytes": ("4194304", 4 * 2**20),
     "max-upload-bytes": ("1000", 1000),
+    "max-connections": ("500", 500),
     "body-idle-seconds": ("5", 5),
     "drain-seconds": ("0", 0),
     "reserve-bytes": ("0", 0),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model import mediatypes
 from regserver.model.digest import Digest
-from regserver.model.manifest import MAX_DEPTH, MAX_EDGES, MAX_SIZE, Descriptor, Manifest, parse_manifest
+from regserver.model.manifest import MAX_DEPTH, MAX_EDGES, MAX_SIZE, MAX_VALUES, Descriptor, Manifest, parse_manifest
 
 IMAGE, INDEX = mediatypes.OCI_MANIFEST, mediatypes.OCI_INDEX
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -332,6 +332,17 @@ def test_more_references_than_a_transaction_should_take_are_refused() -> None:
     entries = [descriptor(str(number), IMAGE) for number in range(MAX_EDGES + 1)]
     assert len(parse(index(manifests=entries[:-1])).entries) == MAX_EDGES
     assert_refused(json.dumps(index(manifests=entries)).encode(), INDEX, "references")
+
+
+def test_more_values_than_any_index_needs_are_refused_before_they_are_parsed() -> None:
+    entries = b",".join([b"{}"] * (MAX_VALUES // 2))
+    assert_refused(b'{"schemaVersion":2,"annotations":[' + entries + b"]}", INDEX, "values")
+    platform = {"os": "linux", "architecture": "arm64", "variant": "v8"}
+    full = [
+        descriptor(str(number), IMAGE) | {"platform": platform, "annotations": {"a": "b"}}
+        for number in range(MAX_EDGES)
+    ]
+    assert len(parse(index(manifests=full)).entries) == MAX_EDGES
 
 
 @given(st.binary(max_size=200))
