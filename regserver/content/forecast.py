@@ -124,8 +124,10 @@ class Forecaster:
         lease = await holders.blob_lease(self._reader, digest, repository_id)
         if lease is not None and lease >= self._floors.lease:
             return False
-        users = await holders.users_of(self._reader, repository_id, digest)
-        return all([await self.is_dead(repository_id, user) for user in users])
+        for user in await holders.users_of(self._reader, repository_id, digest):  # the first one alive settles it
+            if not await self.is_dead(repository_id, user):
+                return False
+        return True
 
     async def _unused_links(self, repository_id: int) -> list[str]:
         found: list[str] = []

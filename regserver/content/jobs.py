@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from dataclasses import asdict
+from typing import Any
 
 from regserver.content.collector import Collector, Progress, Report
 from regserver.content.core import Core
@@ -60,11 +61,11 @@ class Jobs:
         job_id, started = new_id("gc"), now_ms()
         forecast = await self._explain.forecast(registry_id)
         counts = (forecast.bytes_freed, len(forecast.blobs), len(forecast.manifests))
-        report = {"dry_run": True, "items": [asdict(item) for item in (*forecast.manifests, *forecast.blobs)]}
+        found = {"items": [asdict(item) for item in (*forecast.manifests, *forecast.blobs)]}
 
         async def body(tx: Transaction) -> JobRow:
             await _ready(tx, registry_id)
-            text = json.dumps(report)
+            text = json.dumps(found)
             await audit.record(tx, by, AuditAction.GC_DRY_RUN, registry_id=registry_id, reference=job_id)
             return await jobs.insert_forecast(tx, job_id, registry_id, counts, text, (started, now_ms()))
 
@@ -76,6 +77,13 @@ class Jobs:
         if job is None:
             raise RegistryError(ErrorCode.NOT_FOUND)
         return job
+
+    async def found(self, registry_id: str, job_id: str) -> list[dict[str, Any]]:
+        """What a dry run found, item by item; nothing for a collection. Raises RegistryError NOT_FOUND."""
+        await self.get(registry_id, job_id)
+        text = await jobs.found(self._core.db, registry_id, job_id)
+        items: list[dict[str, Any]] = json.loads(text)["items"] if text else []
+        return items
 
     async def page(self, registry_id: str, limit: int, offset: int) -> tuple[list[JobRow], int]:
         async def body(reader: Reader) -> tuple[list[JobRow], int]:

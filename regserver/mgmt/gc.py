@@ -63,8 +63,7 @@ async def get_report(request: web.Request, call: Call) -> web.Response:
     paging = query.paging()
     query.finish()
     registry = await call.services.registries.get(paths.registry_id(request))
-    job = await call.services.jobs.get(registry.id, paths.job_id(request))
-    items = (json.loads(job.report) if job.report else {}).get("items", [])
+    items = await call.services.jobs.found(registry.id, paths.job_id(request))
     rows = [_item(item) for item in items[paging.offset : paging.offset + paging.per_page]]
     return answers.listed(request, rows, len(items), paging)
 
@@ -109,6 +108,6 @@ def _job(row: JobRow) -> dict[str, Any]:
 
 
 def _report(row: JobRow) -> dict[str, Any]:
-    """What still holds something, or that it was a dry run; what that one found has pages of its own."""
-    report = json.loads(row.report) if row.report else {}
-    return {name: value for name, value in report.items() if name != "items"}
+    """What still holds something, or that it was a dry run."""
+    report: dict[str, Any] = json.loads(row.report) if row.report else {}
+    return report

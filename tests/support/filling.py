@@ -94,6 +94,7 @@ class Filler:
         names = self._db.execute("SELECT id, name FROM registries ORDER BY name").fetchall()
         self._registries = [Sample(*row) for row in names]
         self._used = dict.fromkeys((sample.registry_id for sample in self._registries), 0)
+        self._held: dict[int, tuple[int, int]] = {}
         self._shown = {sample.registry_id for sample in self._registries[: samples + 1]}
         self._samples = samples
 
@@ -164,22 +165,23 @@ class Filler:
             self._add("credentials", columns, (*who, "pull", 1, key_id, claims, self._now, name))
 
     def _jobs(self, sample: Sample, count: int) -> None:
-        columns = "id, registry_id, status, phase, report, started_at, completed_at"
+        columns = "id, registry_id, status, phase, report, found, started_at, completed_at"
+        item = {
+            "kind": "blob",
+            "image": None,
+            "digest": "sha256:" + "0" * 64,
+            "size": 1,
+            "reason": "no repository links it",
+        }
+        found = json.dumps({"items": [item] * REPORT_ITEMS})
         for number in range(count):
             sample.job_id = identity("gc", self._now - YEAR_MS + number)
-            times = (self._now, self._now)
-            self._add(
-                "gc_jobs", columns, (sample.job_id, sample.registry_id, "completed", "done", self._report(), *times)
-            )
-
-    def _report(self) -> str:
-        digest = "sha256:" + "0" * 64
-        item = {"kind": "blob", "image": None, "digest": digest, "size": 1, "reason": "no repository links it"}
-        return json.dumps({"dry_run": True, "items": [item] * REPORT_ITEMS})
+            row = (sample.job_id, sample.registry_id, "completed", "done", '{"dry_run": true}', found)
+            self._add("gc_jobs", columns, (*row, self._now, self._now))
 
     def _image(self, repository: int, sample: Sample, image: str, tags: int) -> None:
         self._add("repositories", "id, registry_id, name", (repository, sample.registry_id, image))
-        is_shown = sample.registry_id in self._shown and not sample.image
+        is_shown, before = sample.registry_id in self._shown and not sample.image, self._used[sample.registry_id]
         shared: list[tuple[str, int]] = []
         for number in range(tags):
             tag, at = f"v{number}", self._now - random.randrange(YEAR_MS)
@@ -201,6 +203,7 @@ class Filler:
             if is_shown:
                 sample.tags.append(tag)
                 sample.digests.append(random.choice([top, blobs[1][0], shared[0][0]]))
+        self._held[repository] = tags, self._used[sample.registry_id] - before
         if is_shown:
             sample.image = image
 
@@ -307,3 +310,5 @@ class Filler:
         """What the server keeps beside the rows that it counts."""
         used: Iterable[Row] = [(size, registry_id) for registry_id, size in self._used.items()]
         self._db.executemany("UPDATE registries SET used_bytes = ? WHERE id = ?", used)
+        held: Iterable[Row] = [(*figures, repository) for repository, figures in self._held.items()]
+        self._db.executemany("UPDATE repositories SET tag_count = ?, size_bytes = ? WHERE id = ?", held)

@@ -134,8 +134,12 @@ class Store:
         return {table: count for table, count in found.items() if count}
 
     async def counter_error(self, registry_id: str) -> int:
-        """I6: by how much the usage counter differs from the recomputed sum."""
-        return (await usage.read(self.core.db, registry_id))[0] - await usage.recomputed(self.core.db, registry_id)
+        """I6: by how much the counters of a registry and of its images differ from what is counted anew."""
+        used, _ = await usage.read(self.core.db, registry_id)
+        error = abs(used - await usage.recomputed(self.core.db, registry_id))
+        for _, tags, size, counted_tags, counted_size in await usage.recomputed_images(self.core.db, registry_id):
+            error += abs(tags - counted_tags) + abs(size - counted_size)
+        return error
 
     async def files(self) -> int:
         return sum([len(batch) async for batch in self.core.blobs.scan()])

@@ -94,6 +94,7 @@ async def link(tx: Transaction, repository_id: int, registry_id: str, digest: st
     first = await size_in_registry(tx, registry_id, digest) is None
     if await tx.execute(LINK, repository_id, digest, registry_id) == 0:
         return
+    await usage.charge_image(tx, repository_id, size)
     if first:
         await usage.charge(tx, registry_id, size)
     await _meet(tx, repository_id, digest, size)
@@ -118,6 +119,7 @@ async def unlink(tx: Transaction, repository_id: int, registry_id: str, digest: 
     held = await size_here(tx, repository_id, digest)
     if await tx.execute(UNLINK, repository_id, digest) == 0 or held is None:
         return
+    await usage.charge_image(tx, repository_id, -held)
     if await size_in_registry(tx, registry_id, digest) is None:
         await usage.charge(tx, registry_id, -held)
 

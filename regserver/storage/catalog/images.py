@@ -65,42 +65,36 @@ class TagSort(StrEnum):
     PUSHED_AT_DESC = "-pushed_at"
 
 
-_SIZE = """(
-    (SELECT CAST(COALESCE(sum(b.size), 0) AS BIGINT) FROM repository_blobs AS l JOIN blobs AS b ON b.digest = l.digest
-     WHERE l.repository_id = <image>.id)
-    + (SELECT CAST(COALESCE(sum(m.size), 0) AS BIGINT) FROM manifests AS m WHERE m.repository_id = <image>.id)
-)"""
+_LAST_PUSHED = "(SELECT max(t.updated_at) FROM tags AS t WHERE t.repository_id = <image>.id)"
 
-# Sizes are reckoned for the page alone, unless it is they that order it.
+# The latest push is looked up for the page alone, unless it is that which orders it.
 _IMAGES = """
 WITH tagged AS (
-    SELECT p.id, p.name, count(*) AS tag_count, max(t.updated_at) AS last_pushed
-    FROM repositories AS p JOIN tags AS t ON t.repository_id = p.id
-    WHERE p.registry_id = $1 AND p.name = COALESCE($2, p.name) AND p.name LIKE $3 ESCAPE '!'
-    GROUP BY p.id, p.name
+    SELECT p.id, p.name, p.tag_count, p.size_bytes FROM repositories AS p
+    WHERE p.registry_id = $1 AND p.tag_count > 0 AND p.name = COALESCE($2, p.name) AND p.name LIKE $3 ESCAPE '!'
 ), page AS (
-    SELECT id, name, tag_count, last_pushed FROM tagged ORDER BY <order> LIMIT $4 OFFSET $5
+    SELECT id, name, tag_count, size_bytes FROM tagged ORDER BY <order> LIMIT $4 OFFSET $5
 )
-SELECT counted.n, page.name, tag_count, <size>, last_pushed
+SELECT counted.n, page.name, tag_count, size_bytes, <last>
 FROM (SELECT count(*) AS n FROM tagged) AS counted LEFT JOIN page ON 1 = 1 ORDER BY <final>
 """
 _IMAGE_ORDERS = {
     ImageSort.NAME: "<image>.name",
     ImageSort.NAME_DESC: "<image>.name DESC",
-    ImageSort.LAST_PUSHED: "<image>.last_pushed, <image>.name",
-    ImageSort.LAST_PUSHED_DESC: "<image>.last_pushed DESC, <image>.name",
+    ImageSort.LAST_PUSHED: "<last>, <image>.name",
+    ImageSort.LAST_PUSHED_DESC: "<last> DESC, <image>.name",
     ImageSort.TAG_COUNT: "<image>.tag_count, <image>.name",
     ImageSort.TAG_COUNT_DESC: "<image>.tag_count DESC, <image>.name",
-    ImageSort.SIZE_BYTES: "<size>, <image>.name",
-    ImageSort.SIZE_BYTES_DESC: "<size> DESC, <image>.name",
+    ImageSort.SIZE_BYTES: "<image>.size_bytes, <image>.name",
+    ImageSort.SIZE_BYTES_DESC: "<image>.size_bytes DESC, <image>.name",
 }
 
 
 def _images_statement(order: str) -> str:
-    inner = order.replace("<size>", _SIZE).replace("<image>", "tagged")
-    final = order.replace("<size>", _SIZE).replace("<image>", "page")
-    size = _SIZE.replace("<image>", "page")
-    return _IMAGES.replace("<order>", inner).replace("<final>", final).replace("<size>", size)
+    inner = order.replace("<last>", _LAST_PUSHED).replace("<image>", "tagged")
+    final = order.replace("<last>", _LAST_PUSHED).replace("<image>", "page")
+    last = _LAST_PUSHED.replace("<image>", "page")
+    return _IMAGES.replace("<order>", inner).replace("<final>", final).replace("<last>", last)
 
 
 _IMAGE_PAGES = {sort: _images_statement(order) for sort, order in _IMAGE_ORDERS.items()}
@@ -170,8 +164,7 @@ async def tags(
 
 
 _EXISTS = """
-SELECT EXISTS (SELECT 1 FROM repositories AS p WHERE p.registry_id = $1 AND p.name = $2
-               AND EXISTS (SELECT 1 FROM tags AS t WHERE t.repository_id = p.id))
+SELECT EXISTS (SELECT 1 FROM repositories AS p WHERE p.registry_id = $1 AND p.name = $2 AND p.tag_count > 0)
 """
 
 
@@ -189,6 +182,7 @@ INSERT INTO tag_events (repository_id, name, digest, subject, at, epoch)
 SELECT repository_id, name, NULL, $2, $3, $4 FROM tags WHERE repository_id = $1 ORDER BY name
 """
 _UNTAG_ALL = "DELETE FROM tags WHERE repository_id = $1"
+_UNCOUNTED = "UPDATE repositories SET tag_count = 0 WHERE id = $1"
 
 
 async def untag_all(tx: Transaction, repository_id: int, subject: str, *, now: int, epoch: int) -> int:
@@ -199,4 +193,5 @@ async def untag_all(tx: Transaction, repository_id: int, subject: str, *, now: i
     await policies.require_movable(tx, repository_id)
     await tx.execute(_RELEASE_ALL, repository_id, epoch)
     await tx.execute(_EVENTS, repository_id, subject, now, epoch)
+    await tx.execute(_UNCOUNTED, repository_id)
     return await tx.execute(_UNTAG_ALL, repository_id)

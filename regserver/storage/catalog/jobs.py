@@ -100,19 +100,29 @@ async def page(reader: Reader, registry_id: str, limit: int, offset: int) -> tup
 
 
 _INSERT_FORECAST = """
-INSERT INTO gc_jobs (id, registry_id, status, phase, bytes_freed, blobs_deleted, manifests_deleted, report, started_at,
-                     completed_at)
-VALUES ($1, $2, 'completed', 'done', $3, $4, $5, $6, $7, $8)
+INSERT INTO gc_jobs (id, registry_id, status, phase, bytes_freed, blobs_deleted, manifests_deleted, report, found,
+                     started_at, completed_at)
+VALUES ($1, $2, 'completed', 'done', $3, $4, $5, '{"dry_run": true}', $6, $7, $8)
 RETURNING id, registry_id, status, phase, done, total, bytes_freed, blobs_deleted, manifests_deleted, report, error,
           started_at, completed_at
 """
 
 
 async def insert_forecast(
-    tx: Transaction, job_id: str, registry_id: str, counts: tuple[int, int, int], report: str, times: tuple[int, int]
+    tx: Transaction, job_id: str, registry_id: str, counts: tuple[int, int, int], found: str, times: tuple[int, int]
 ) -> JobRow:
-    """A dry run, which has ended already: (bytes, blobs, manifests) that would go, and (begun, ended)."""
-    return _row((await tx.fetch(_INSERT_FORECAST, job_id, registry_id, *counts, report, *times))[0])
+    """A dry run, which has ended already: (bytes, blobs, manifests) that would go, ``found`` as JSON with ``items``,
+    and (begun, ended)."""
+    return _row((await tx.fetch(_INSERT_FORECAST, job_id, registry_id, *counts, found, *times))[0])
+
+
+_FOUND = "SELECT found FROM gc_jobs WHERE id = $1 AND registry_id = $2"
+
+
+async def found(reader: Reader, registry_id: str, job_id: str) -> str | None:
+    """What a dry run found, as JSON with ``items``; None for any other job."""
+    rows = await reader.fetch(_FOUND, job_id, registry_id)
+    return rows[0][0] if rows else None
 
 
 _ADVANCE = "UPDATE gc_jobs SET phase = $2, done = $3, total = $4 WHERE id = $1 AND status = 'running'"

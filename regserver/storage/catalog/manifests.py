@@ -86,6 +86,7 @@ async def insert(
         manifest.content,
     )
     await usage.charge(tx, target.registry_id, size)
+    await usage.charge_image(tx, repository_id, size)
 
 
 HELD = "UPDATE manifests SET was_held = 1 WHERE repository_id = $1 AND digest = $2 AND was_held = 0"
@@ -189,4 +190,5 @@ async def delete(tx: Transaction, registry_id: str, repository_id: int, digest: 
     rows = await tx.fetch(DELETE, repository_id, digest)
     if rows:
         await usage.charge(tx, registry_id, -rows[0][0])
+        await usage.charge_image(tx, repository_id, -rows[0][0])
     return bool(rows)

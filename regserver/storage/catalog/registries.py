@@ -95,10 +95,7 @@ async def by_id(reader: Reader, registry_id: str) -> RegistryRow | None:
     return _row(rows[0]) if rows else None
 
 
-_IMAGE_COUNT = """(
-    SELECT count(*) FROM repositories AS p WHERE p.registry_id = <registry>.id
-    AND EXISTS (SELECT 1 FROM tags AS t WHERE t.repository_id = p.id)
-)"""
+_IMAGE_COUNT = "(SELECT count(*) FROM repositories AS p WHERE p.registry_id = <registry>.id AND p.tag_count > 0)"
 _FIGURES = """
 SELECT id, name, status, status_message, public, quota_bytes, used_bytes, created_at, updated_at, <count>
 FROM registries WHERE id = $1 AND status <> 'deleting'
@@ -205,10 +202,7 @@ async def mark_deleting(tx: Transaction, registry_id: str, now: int) -> bool:
     return await tx.execute(_MARK_DELETING, registry_id, now) == 1
 
 
-_HAS_TAGS = """
-SELECT EXISTS (SELECT 1 FROM repositories AS p WHERE p.registry_id = $1
-               AND EXISTS (SELECT 1 FROM tags AS t WHERE t.repository_id = p.id))
-"""
+_HAS_TAGS = "SELECT EXISTS (SELECT 1 FROM repositories AS p WHERE p.registry_id = $1 AND p.tag_count > 0)"
 
 
 async def has_tags(reader: Reader, registry_id: str) -> bool:

@@ -23,6 +23,7 @@ PUT = """
 INSERT INTO tags (repository_id, name, digest, updated_at) VALUES ($1, $2, $3, $4)
 ON CONFLICT (repository_id, name) DO UPDATE SET digest = $3, updated_at = $4
 """
+COUNTED = "UPDATE repositories SET tag_count = tag_count + $2 WHERE id = $1"
 KEPT = "UPDATE manifests SET was_held = 1, released_epoch = NULL WHERE repository_id = $1 AND digest = $2"
 
 
@@ -46,6 +47,8 @@ async def put(
     if moved:
         await policies.require_movable(tx, repository_id, [tag])
     await tx.execute(PUT, repository_id, tag, digest, now)
+    if before is None:
+        await tx.execute(COUNTED, repository_id, 1)
     await tx.execute(KEPT, repository_id, digest)
     await tx.execute(EVENT, repository_id, tag, digest, actor.subject, now, epoch)
     detail = f"was {before}" if moved else None
@@ -65,6 +68,7 @@ async def remove(tx: Transaction, repository_id: int, tag: str, actor: Actor, *,
         return None
     await policies.require_movable(tx, repository_id, [tag])
     digest = str(rows[0][0])
+    await tx.execute(COUNTED, repository_id, -1)
     await tx.execute(EVENT, repository_id, tag, None, actor.subject, now, epoch)
     await audit.record_image(tx, actor, AuditAction.TAG_DELETE, repository_id, reference=tag, digest=digest)
     await manifests.mark_released(tx, repository_id, digest, epoch)

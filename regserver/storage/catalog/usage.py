@@ -1,8 +1,9 @@
-"""A registry's bytes: every distinct blob that one of its repositories links, once, plus its manifests (I6)."""
+"""A registry's bytes: every distinct blob that one of its repositories links, once, plus its manifests (I6); and an
+image's, which are the same of that one repository."""
 
 from __future__ import annotations
 
-from regserver.storage.sql.port import Reader, Transaction
+from regserver.storage.sql.port import Reader, Row, Transaction
 
 CHARGE = "UPDATE registries SET used_bytes = used_bytes + $2 WHERE id = $1"
 
@@ -11,6 +12,15 @@ async def charge(tx: Transaction, registry_id: str, size: int) -> None:
     """Adds ``size`` bytes, negative to give back."""
     if size:
         await tx.execute(CHARGE, registry_id, size)
+
+
+CHARGE_IMAGE = "UPDATE repositories SET size_bytes = size_bytes + $2 WHERE id = $1"
+
+
+async def charge_image(tx: Transaction, repository_id: int, size: int) -> None:
+    """Adds ``size`` bytes, negative to give back, to what an image holds: blobs that it links, and manifests."""
+    if size:
+        await tx.execute(CHARGE_IMAGE, repository_id, size)
 
 
 READ = "SELECT used_bytes, quota_bytes FROM registries WHERE id = $1"
@@ -33,3 +43,17 @@ SELECT (SELECT COALESCE(SUM(b.size), 0) FROM blobs b
 async def recomputed(reader: Reader, registry_id: str) -> int:
     """What the counter must equal, summed from scratch. Slow: for tests and scrub."""
     return int((await reader.fetch(RECOMPUTED, registry_id))[0][0])
+
+
+RECOMPUTED_IMAGES = """
+SELECT r.id, r.tag_count, r.size_bytes, (SELECT count(*) FROM tags t WHERE t.repository_id = r.id),
+       (SELECT COALESCE(SUM(b.size), 0) FROM repository_blobs l JOIN blobs b ON b.digest = l.digest
+        WHERE l.repository_id = r.id)
+     + (SELECT COALESCE(SUM(m.size), 0) FROM manifests m WHERE m.repository_id = r.id)
+FROM repositories r WHERE r.registry_id = $1
+"""
+
+
+async def recomputed_images(reader: Reader, registry_id: str) -> list[Row]:
+    """(repository, tags and bytes by its counters, tags and bytes from scratch). Slow: for tests and scrub."""
+    return await reader.fetch(RECOMPUTED_IMAGES, registry_id)
