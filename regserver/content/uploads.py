@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
-from regserver.content import leasing
+from regserver.content import leasing, quota
 from regserver.content.core import Body, Core, Usage, quota_exceeded
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Caller, Target
@@ -43,16 +44,19 @@ class Uploads:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    async def start(self, target: Target, caller: Caller, algorithm: Algorithm) -> StartedUpload:
+    async def start(
+        self, target: Target, caller: Caller, algorithm: Algorithm, *, whole: bool = False
+    ) -> StartedUpload:
         """Opens a session for this repository and subject (end-4a). ``algorithm`` is what to hash with on the way.
 
-        Raises RegistryError DENIED when the registry is full already, NAME_UNKNOWN when it has gone; StoreFailed.
+        Raises RegistryError DENIED when the registry is full already, but for a ``whole`` blob, whose bytes will tell
+        whether it is here; NAME_UNKNOWN when the registry has gone; StoreFailed.
         """
         upload_id, key = new_secret(), new_secret()
 
         async def body(tx: Transaction) -> Usage:
             usage = await self._core.usage(tx, target.registry_id)
-            if usage.limit is not None and usage.used >= usage.limit:
+            if usage.room == 0 and not whole:
                 raise quota_exceeded(usage, 1)
             repository_id = await repositories.ensure(tx, target)
             now = await clock.epoch(tx)
@@ -84,8 +88,9 @@ class Uploads:
         chunk does not begin at the offset or another request is writing, SIZE_INVALID when it is not as long as
         claimed, DENIED when it passes the quota, BLOB_UPLOAD_UNKNOWN; StoreFailed. What was written before stays.
         """
-        async with self._staged(target, caller, upload_id) as (_, staged):
+        async with self._staged(target, caller, upload_id) as (row, staged):
             await self._receive(target, upload_id, staged, body, start, length)
+            await quota.refuse_new(self._core, target, staged.size, partial(staged.digest, row.algorithm))
             return staged.size
 
     async def finish(
@@ -109,13 +114,18 @@ class Uploads:
             if await staged.digest(digest.algorithm) != digest:
                 await self._discard(upload_id, row.key, None)
                 raise RegistryError(ErrorCode.DIGEST_INVALID, {"digest": str(digest)})
+            try:
+                await quota.refuse_new(self._core, target, staged.size, partial(staged.digest, digest.algorithm))
+            except RegistryError:
+                await self._discard(upload_id, row.key, None)
+                raise
             size = staged.size
             await self._publish(upload_id, staged, digest)
             return await self._commit(target, caller, upload_id, row.key, digest, size)
 
     async def put(self, target: Target, caller: Caller, digest: Digest, body: Body, length: int | None = None) -> Usage:
         """The whole blob in one request (end-4b). Whatever fails, nothing is left. Raises what the steps raise."""
-        started = await self.start(target, caller, digest.algorithm)
+        started = await self.start(target, caller, digest.algorithm, whole=True)
         try:
             return await self.finish(target, caller, started.id, digest, body, 0, length)
         except BaseException:
@@ -173,21 +183,18 @@ class Uploads:
     ) -> None:
         if start is not None and start != staged.size:
             raise _out_of_order(target, upload_id, staged.size)
-        usage = await self._core.usage(self._core.db, target.registry_id)
         received = 0
         async for parts in body:
             received += sum(map(len, parts))
             if length is not None and received > length:
                 raise RegistryError(ErrorCode.SIZE_INVALID, {"claimed": length, "received": received})
-            self._refuse_too_large(usage, staged.size + sum(map(len, parts)))
+            await self._refuse_too_large(target, staged.size + sum(map(len, parts)))
             await staged.write(parts)
         if length is not None and received != length:
             raise RegistryError(ErrorCode.SIZE_INVALID, {"claimed": length, "received": received})
 
-    def _refuse_too_large(self, usage: Usage, size: int) -> None:
-        # A lower bound of the truth: the commit settles it exactly, but no terabyte is taken in vain until then.
-        if usage.room is not None and size > usage.room:
-            raise quota_exceeded(usage, size)
+    async def _refuse_too_large(self, target: Target, size: int) -> None:
+        await quota.refuse_on_the_way(self._core, target, size)
         limit = self._core.settings.max_upload_bytes
         if limit is not None and size > limit:
             raise RegistryError(ErrorCode.BODY_TOO_LARGE, {"limit": limit})
