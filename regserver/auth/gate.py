@@ -1,4 +1,5 @@
-"""The way in: credentials are counted before they are compared, and what failed is written into the audit log."""
+"""The way in: requests are counted, credentials before they are compared, and what failed is written into the audit
+log."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from regserver.auth.authenticate import Authenticator, Identity, canonical, claim
-from regserver.auth.limits import MOST, Buckets, Clock, Logins, place
+from regserver.auth.limits import MOST, Buckets, Clock, Logins, Requests, place
 from regserver.auth.robots import PREFIX
 from regserver.content.core import Core
 from regserver.errors import RegistryError, Unauthorized
@@ -35,9 +36,18 @@ class Gate:
 
     def __init__(self, core: Core, authenticator: Authenticator, clock: Clock = time.monotonic) -> None:
         self._authenticator = authenticator
-        self._is_open = core.settings.dev  # credentials are not even looked at
+        self._is_open = core.settings.dev  # credentials are not even looked at, and nothing is limited
+        self._requests = Requests(0 if self._is_open else core.settings.requests_per_second, clock)
         self._logins = Logins(core.settings.failed_logins_per_minute, clock)
         self._failures = Failures(core, clock)
+
+    def admit(self, origin: Actor) -> None:
+        """One more request from there, before anybody has looked at it. Raises RegistryError TOO_MANY_REQUESTS."""
+        self._requests.admit_address(origin.address)
+
+    def admit_caller(self, caller: Caller) -> None:
+        """One more request of these credentials, which have passed. Raises RegistryError TOO_MANY_REQUESTS."""
+        self._requests.admit_credential(caller.account.subject)
 
     async def caller(self, authorization: str | None, origin: Actor, *, manages: bool) -> Caller:
         """Who a request comes from; ``manages``: under /v1. Raises Unauthorized, RegistryError TOO_MANY_REQUESTS."""
@@ -45,13 +55,22 @@ class Gate:
         return await self._counted(authorization, origin, lambda: ask(authorization, origin.address))
 
     async def identity(self, authorization: str | None, origin: Actor) -> Identity:
-        """Who asks for a token. Raises Unauthorized, RegistryError TOO_MANY_REQUESTS."""
-        return await self._counted(authorization, origin, lambda: self._authenticator.identity(authorization))
+        """Who asks for a token, which is a request of theirs too. Raises Unauthorized, RegistryError
+        TOO_MANY_REQUESTS."""
+        return self._admitted(
+            await self._counted(authorization, origin, lambda: self._authenticator.identity(authorization))
+        )
 
     async def login(self, username: str, password: str, origin: Actor) -> Identity:
         """The same with a name and a password. Raises Unauthorized, RegistryError TOO_MANY_REQUESTS."""
         claimed = canonical(username), password
-        return await self._judged(claimed, origin, lambda: self._authenticator.login(username, password))
+        return self._admitted(
+            await self._judged(claimed, origin, lambda: self._authenticator.login(username, password))
+        )
+
+    def _admitted(self, identity: Identity) -> Identity:
+        self._requests.admit_credential(identity.account.subject)
+        return identity
 
     async def _counted(self, authorization: str | None, origin: Actor, ask: Callable[[], Awaitable[T]]) -> T:
         claimed = claim(authorization) if authorization is not None else None

@@ -24,6 +24,8 @@ MOST = 10_000  # keys remembered; beyond, the one that was used longest ago is f
 NAMES = 5  # so many times the limit of one name: how many names may fail from one address
 REFUSED = 10  # so many times the limit may be refused before what has passed earlier is refused too
 BURST_SECONDS = 10  # of the allowed rate, at once
+NAME_LENGTH = 255  # no account's name is longer: what is, counts as one name, or memory would hold what strangers send
+_OVERLONG = "overlong"
 _IPV6_SITE = 64  # bits of the network that one subscriber holds (RFC 6177)
 
 
@@ -146,8 +148,10 @@ class Logins:
         """Before any comparison. Raises RegistryError TOO_MANY_REQUESTS."""
         where = place(address)
         fingerprint = self._fingerprint(where, name, password)
-        key = where, name
-        attempt = Attempt(where, name, fingerprint, fingerprint in self._known, self._names.is_full(key))
+        # A token without a name is a name of its own: one that has ended, in somebody's script, locks no other one out.
+        counted = (name if len(name) <= NAME_LENGTH else _OVERLONG) or fingerprint.hex()
+        is_first = self._names.is_full((where, counted))
+        attempt = Attempt(where, counted, fingerprint, fingerprint in self._known, is_first)
         if self._is_limited and (wait := self._wait(attempt)):
             raise too_many(wait, "too many failed logins")
         return attempt

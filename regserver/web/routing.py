@@ -8,7 +8,6 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from regserver.auth.limits import Requests
 from regserver.auth.policy import required_scope
 from regserver.errors import Unauthorized
 from regserver.model.access import Access, Account, Caller, Kind, Target
@@ -30,12 +29,11 @@ def build(app: web.Application, services: Services, routes: Sequence[Route]) -> 
     app[SERVICES] = services
     middleware.install(app)
     rows = [*routes, *_implied(routes)]
-    requests = Requests(0 if services.settings.dev else services.settings.requests_per_second)
     for path in dict.fromkeys(row.path for row in rows):
         resource = app.router.add_resource(path)
         for row in rows:
             if row.path == path:
-                resource.add_route(row.method, _handle(row, services, requests), expect_handler=_expect)
+                resource.add_route(row.method, _handle(row, services), expect_handler=_expect)
 
 
 def _implied(routes: Sequence[Route]) -> list[Route]:
@@ -61,13 +59,13 @@ def _options(methods: list[str]) -> Callable[[web.Request, Call], Awaitable[web.
     return options
 
 
-def _handle(route: Route, services: Services, requests: Requests) -> Handle:
+def _handle(route: Route, services: Services) -> Handle:
     async def handle(request: web.Request) -> web.StreamResponse:
         credentials = one(request, hdrs.AUTHORIZATION)  # two of them: which one would be judged, which one trusted?
         origin = Actor("", client_address(request, services.settings), request[FACTS].request_id)
         caller, target = replace(NOBODY, address=origin.address, request_id=origin.request_id), None
         if route.access is not Access.OPEN:
-            requests.admit_address(origin.address)
+            services.gate.admit(origin)
         if route.access not in _UNASKED:
             name = _repository(request, route.access)
             try:
@@ -77,7 +75,7 @@ def _handle(route: Route, services: Services, requests: Requests) -> Handle:
                 raise
             caller = replace(caller, address=origin.address, request_id=origin.request_id)
             request[FACTS].subject = caller.account.subject
-            requests.admit_credential(caller.account.subject)
+            services.gate.admit_caller(caller)
             registry_id = request.match_info.get("registry_id")
             target = await _authorise(services, caller, route.access, name, registry_id)
         await _continue(request)
