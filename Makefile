@@ -10,7 +10,7 @@ TOOLS := .tools
 export REGSERVER_CI
 
 .DEFAULT_GOAL := help
-.PHONY: help run check format test test-quick test-all conformance bench build docs clients clean
+.PHONY: help run check format test test-quick test-all conformance bench bench-scale build docs clients clean
 
 help: ## Show this list
 	@echo "regserver: a container registry. make TARGET, one of:"
@@ -45,6 +45,9 @@ conformance: $(VENV)/.dev $(TOOLS)/.conformance ## The OCI conformance suite, ev
 
 bench: $(VENV)/.dev ## Push and pull 1 GiB, median of three
 	$(BIN)/python benchmarks/quick.py
+
+bench-scale: $(VENV)/.dev ## Every GET of /v1 on a large catalog; writes benchmarks/SCALE.md
+	$(BIN)/python benchmarks/scale.py --write
 
 build: $(VENV)/.runtime ## A wheel, and dist/regserver: the registry as one file
 	$(BIN)/python tools/build.py

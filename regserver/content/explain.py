@@ -66,18 +66,15 @@ class Explain:
             repository_id = await repositories.find(reader, target)
             if repository_id is None:
                 return 0
-            chosen = names if names is not None else await _all_tags(reader, repository_id)
-            found = [await tags.find(reader, repository_id, name) for name in chosen]
-            without = frozenset((repository_id, name) for name in chosen)
             limits = await floors(self._core, reader, patient=False)
+            if names is None:
+                return await holders.reclaimable(reader, repository_id, limits)
+            found = [await tags.find(reader, repository_id, name) for name in names]
+            without = frozenset((repository_id, name) for name in names)
             forecaster = Forecaster(reader, target.registry_id, limits, without)
             return await forecaster.reclaimable(repository_id, sorted({digest for digest in found if digest}))
 
         return await self._core.db.read(body)
-
-
-async def _all_tags(reader: Reader, repository_id: int) -> list[str]:
-    return await tags.page(reader, repository_id, "", 2**31 - 1)
 
 
 class _Search:

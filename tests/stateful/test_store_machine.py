@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from regserver.content.collector import Collector
+from regserver.content.explain import Explain
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.digest import Algorithm, Digest
 from regserver.model.names import Tag
@@ -103,9 +104,9 @@ class StoreMachine(RuleBasedStateMachine):
         blobs = await FilesystemBlobStore.at(root)
         self.opened.push_async_callback(blobs.close)
         lease_seconds = (LEASE_EPOCHS - 1) * 60
-        store = opened_store(root, blobs, lease_seconds=lease_seconds, untagged_seconds=0)
+        now = self.epoch * 60_000
+        store = opened_store(root, blobs, now=now, lease_seconds=lease_seconds, untagged_seconds=0)
         self.store: Store = await self.opened.enter_async_context(store)
-        self.store.now = self.epoch * 60_000
 
     def session(self) -> str:
         self.sessions += 1
@@ -299,6 +300,12 @@ class StoreMachine(RuleBasedStateMachine):
     def counters_equal_their_sums(self) -> None:
         for name in ("reg_my", "reg_other"):
             assert self.run(self.store.counter_error(name)) == 0, "I6"
+
+    @invariant()
+    def an_image_is_reckoned_at_once_as_its_tags_are_one_by_one(self) -> None:
+        for repository in REPOSITORIES:
+            asked, explain = target(repository), Explain(self.store.core)
+            assert self.run(explain.reclaimable(asked)) == self.run(explain.reclaimable(asked, list(TAGS)))
 
     def teardown(self) -> None:
         try:

@@ -23,6 +23,7 @@ from regserver.model.ids import new_id
 from regserver.storage.blobs.layout import Layout
 
 TAGS_PER_IMAGE = 10  # of these the last is an index of two platforms, and the one before it is signed
+MAIN_TAGS = 40  # of the image that is looked at, in every registry but the largest
 BLOBS_PER_TAG = 10
 SHARED = 2  # blobs of an image's first tag that all of its tags use
 LARGEST_SHARE = 10  # one tag in so many belongs to the largest registry
@@ -130,6 +131,9 @@ class Filler:
         for number in range(share // TAGS_PER_IMAGE):
             yield largest, f"team/service-{number}", TAGS_PER_IMAGE
         rest = self._size.tags - self._size.tags // LARGEST_SHARE
+        for number in range(len(others)):
+            yield others[number], "main", MAIN_TAGS
+            rest -= MAIN_TAGS
         for number in range(rest // TAGS_PER_IMAGE):
             yield others[number % len(others)], f"app-{number // len(others)}", TAGS_PER_IMAGE
 

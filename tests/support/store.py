@@ -151,8 +151,14 @@ def target(name: str = "my/api") -> Target:
 
 
 @asynccontextmanager
-async def opened_store(folder: Path, blobs: BlobStore | None = None, **settings: Any) -> AsyncIterator[Store]:
-    """A store with the registries ``my`` and ``other``; the same folder opened again is the same catalog."""
+async def opened_store(
+    folder: Path, blobs: BlobStore | None = None, *, now: int = 0, **settings: Any
+) -> AsyncIterator[Store]:
+    """A store with the registries ``my`` and ``other``; the same folder opened again is the same catalog.
+
+    ``now``: what the clock reads, in milliseconds. Whoever opens again lets no time go by: a clock that is set back
+    counts the same time twice.
+    """
     db = await SQLiteDatabase.open(folder / "catalog.db")
     await migrate(db)
     core = Core(db, blobs or MemoryBlobStore(), Settings(root=folder, **settings))
@@ -166,6 +172,7 @@ async def opened_store(folder: Path, blobs: BlobStore | None = None, **settings:
         Listing(core),
         collector,
         Housekeeping(core, collector, clock),
+        now,
     )
     await store.pass_epochs(0)
     await store.registry("my")

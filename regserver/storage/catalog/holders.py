@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from regserver.storage.catalog.garbage import Floors
 from regserver.storage.sql.port import Reader
 
 
@@ -85,6 +86,37 @@ async def blob_lease(reader: Reader, digest: str, repository_id: int | None = No
         rows = await reader.fetch(LEASE_HERE, repository_id, digest)
     epoch: int | None = rows[0][0]
     return epoch
+
+
+# kept: what keeps what directly. held: what leases and windows keep once no tag does. UNION ends a cycle.
+RECLAIMABLE = """
+WITH RECURSIVE kept (above, digest) AS (
+    SELECT parent, child FROM manifest_children WHERE repository_id = $1
+    UNION ALL SELECT subject, digest FROM manifests WHERE repository_id = $1 AND subject IS NOT NULL
+), held (digest) AS (
+    SELECT digest FROM manifests WHERE repository_id = $1
+        AND ((was_held = 0 AND pushed_epoch >= $3) OR released_epoch >= $4)
+    UNION SELECT digest FROM manifest_leases WHERE repository_id = $1 AND epoch >= $2
+    UNION SELECT kept.digest FROM held JOIN kept ON kept.above = held.digest
+), tagged (digest) AS (
+    SELECT digest FROM tags WHERE repository_id = $1
+    UNION SELECT kept.digest FROM tagged JOIN kept ON kept.above = tagged.digest
+), used (digest) AS (
+    SELECT DISTINCT e.digest FROM tagged JOIN manifest_blobs AS e ON e.repository_id = $1 AND e.manifest = tagged.digest
+    WHERE tagged.digest NOT IN (SELECT digest FROM held)
+)
+SELECT CAST(COALESCE(sum(b.size), 0) AS BIGINT) FROM used JOIN blobs AS b ON b.digest = used.digest
+WHERE NOT EXISTS (SELECT 1 FROM held JOIN manifest_blobs AS e ON e.repository_id = $1 AND e.manifest = held.digest
+                  WHERE e.digest = used.digest)
+  AND NOT EXISTS (SELECT 1 FROM repository_blobs AS l WHERE l.digest = used.digest AND l.repository_id <> $1)
+  AND NOT EXISTS (SELECT 1 FROM blob_leases AS h WHERE h.digest = used.digest AND h.epoch >= $2)
+"""
+
+
+async def reclaimable(reader: Reader, repository_id: int, floors: Floors) -> int:
+    """Bytes of blobs that a collection would free if the image had no tag any more: of those that its tags reach, the
+    ones that only dead manifests use (L8), that no other repository links, and that no lease holds (L5)."""
+    return int((await reader.fetch(RECLAIMABLE, repository_id, *floors))[0][0])
 
 
 PLACES = """
