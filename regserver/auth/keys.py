@@ -129,19 +129,17 @@ async def rotate(root: Path, db: Database, *, token_seconds: int = LONGEST_TOKEN
     key_id = await asyncio.to_thread(generate, root)
     retired = await db.write(partial(accounts.activate_key, key_id=key_id, now=now_ms()))
     removed = await tidy(root, db, token_seconds=token_seconds)
-    in_use = await accounts.usernames_by_key(db)
-    held = [(old, tuple(in_use[old])) for old, _ in await accounts.retired_keys(db) if old in in_use]
-    return Rotation(key_id, retired, tuple(held), removed)
+    known = [(old, tuple(await accounts.usernames_of_key(db, old))) for old, _ in await accounts.retired_keys(db)]
+    held = tuple((old, usernames) for old, usernames in known if usernames)
+    return Rotation(key_id, retired, held, removed)
 
 
 async def tidy(root: Path, db: Database, *, token_seconds: int = LONGEST_TOKEN_SECONDS) -> tuple[str, ...]:
     """Drops private keys that no robot names, and public ones whose tokens have ended. Returns what went entirely."""
     removed: list[str] = []
     lifetime_ms = (token_seconds + 2 * LEEWAY_SECONDS) * 1000
-    retired = await accounts.retired_keys(db)
-    in_use = await accounts.usernames_by_key(db)  # after it: no row that comes later names what was retired by then
-    for key_id, retired_at in retired:
-        if key_id in in_use:
+    for key_id, retired_at in await accounts.retired_keys(db):
+        if await accounts.usernames_of_key(db, key_id):  # asked after it: no row that comes later names a retired key
             continue
         if now_ms() < retired_at + lifetime_ms:
             await asyncio.to_thread(_keep_public_only, root / FOLDER, key_id)

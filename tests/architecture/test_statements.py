@@ -36,13 +36,11 @@ _FOREIGN = re.compile(
 
 # Statements that may walk a table or an index of it, "module.NAME: table", and why that is bounded.
 WALKS = {
-    "api_tokens._COUNT: api_tokens": "an administrator lists the tokens, which administrators made one by one",
+    "api_tokens._COUNT: api_tokens": "counts an index of tokens, which administrators made one by one",
     "api_tokens._PAGE: api_tokens": "stops at LIMIT, in the order of the key",
-    "accounts._USERNAMES_BY_KEY: credentials": "at start, and by an operator who retires a key",
     "audit.OLDEST: audit": "stops at LIMIT, in the order of the key",
     "garbage.BATCH: trash": "stops at LIMIT, in the order of the key",
-    "jobs._ALL_RUNNING: gc_jobs": "at start only",
-    "registries._PAGES: registries": "a page of the tenants sorts and counts them all",
+    "registries._PAGES: registries": "a filter looks into every tenant's name, and the total counts those it finds",
 }
 
 

@@ -273,19 +273,16 @@ async def retired_keys(reader: Reader) -> list[tuple[str, int]]:
     return [(name.removeprefix(_RETIRED_KEY), int(value)) for name, value in rows]
 
 
-_USERNAMES_BY_KEY = """
-SELECT key_id, username FROM credentials
-UNION SELECT previous_key_id, username FROM credentials WHERE previous_key_id IS NOT NULL
-ORDER BY 1, 2
+_USERNAMES_OF_KEY = """
+SELECT username FROM credentials WHERE key_id = $1
+UNION SELECT username FROM credentials WHERE previous_key_id = $1
+ORDER BY 1
 """
 
 
-async def usernames_by_key(reader: Reader) -> dict[str, list[str]]:
-    """Which robots' passwords need which key, the previous ones of a rotation included."""
-    held: dict[str, list[str]] = {}
-    for key_id, username in await reader.fetch(_USERNAMES_BY_KEY):
-        held.setdefault(key_id, []).append(username)
-    return held
+async def usernames_of_key(reader: Reader, key_id: str) -> list[str]:
+    """The robots whose passwords need the key, the previous ones of a rotation included."""
+    return [row[0] for row in await reader.fetch(_USERNAMES_OF_KEY, key_id)]
 
 
 _FORGET_KEY = "DELETE FROM installation WHERE name = $1"

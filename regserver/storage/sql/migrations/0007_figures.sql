@@ -13,3 +13,7 @@ CREATE INDEX repositories_tagged ON repositories (registry_id, name) WHERE tag_c
 -- What a dry run found may be long, and a list of collections does not show it.
 ALTER TABLE gc_jobs ADD COLUMN found {TEXT};
 UPDATE gc_jobs SET found = report, report = replace(substr(report, 1, 17), ',', '}') WHERE report LIKE '_"dry_run": true,%';
+
+-- What is asked for at each start, and by whoever retires a key, is found without a look at every row.
+CREATE INDEX gc_jobs_by_status ON gc_jobs (status, id);
+CREATE INDEX credentials_by_previous_key ON credentials (previous_key_id) WHERE previous_key_id IS NOT NULL;
