@@ -11,7 +11,8 @@ from regserver.storage.sql.migrate import load, migrate
 from regserver.storage.sql.port import Transaction
 from support.databases import ENGINES, SQLiteDatabase
 
-BEFORE = [migration for migration in load() if migration.number < 7]
+FIGURES = next(migration for migration in load() if migration.name == "figures")
+BEFORE = [migration for migration in load() if migration.number < FIGURES.number]
 DRY_RUN = '{"dry_run": true, "items": [{"kind": "blob"}]}'
 HELD = '{"held": []}'
 
@@ -21,7 +22,7 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     database = await ENGINES[request.param](tmp_path).open()
     await migrate(database, BEFORE)
     await database.write(hold)
-    assert "0007_figures" in await migrate(database)
+    assert f"{FIGURES.number:04}_figures" in await migrate(database)
     yield database
     await database.close()
 

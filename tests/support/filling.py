@@ -55,6 +55,7 @@ class Sample:
     digests: list[str] = field(default_factory=list)
     job_id: str = ""
     robot_id: str = ""
+    event_id: str = ""
 
 
 @dataclass
@@ -296,19 +297,12 @@ class Filler:
 
     def _line(self, sample: Sample, image: str, tag: str, digest: str, at: int) -> None:
         """The audit log's."""
-        columns = (
-            "id, at, epoch, actor, action, registry_id, registry, image, reference, digest, address, request_id, result"
-        )
-        who = (
-            identity("evt", at),
-            at,
-            FAR,
-            "robot$" + sample.registry,
-            "tag.push",
-            sample.registry_id,
-            sample.registry,
-        )
-        self._add("audit", columns, (*who, image, tag, digest, "192.0.2.7", identity("req", at), "ok"))
+        what = "action, registry_id, registry, image, reference, digest, address, request_id, result"
+        sample.event_id = identity("evt", at)
+        when = (sample.event_id, at, FAR, "robot$" + sample.registry)
+        where = (sample.registry_id, sample.registry, image, tag, digest)
+        row = (*when, "tag.push", *where, "192.0.2.7", identity("req", at), "ok")
+        self._add("audit", f"id, at, epoch, actor, {what}", row)
 
     def _derived(self) -> None:
         """What the server keeps beside the rows that it counts."""

@@ -164,8 +164,10 @@ async def page(reader: Reader, chosen: EventFilter, limit: int, offset: int) -> 
     lead = next((lead for lead, value in asked if value is not None), Lead.TIME)
     end = until if chosen.before is None else min(until, chosen.before)
     rows = await reader.fetch(_PAGES[lead], since, end, *equal, visible, pattern, limit + 1, offset)
-    ((total,),) = await reader.fetch(_COUNTS[lead], since, until, *equal, visible, pattern, COUNTED)
     found, more = [EventRow(*row) for row in rows[:limit]], len(rows) > limit
+    if not more and chosen.before is None and (rows or not offset):
+        return found, offset + len(rows), False  # the last page says how many there are; a filter need not look twice
+    ((total,),) = await reader.fetch(_COUNTS[lead], since, until, *equal, visible, pattern, COUNTED)
     return found, max(total, offset + len(rows)) if total == COUNTED else total, more
 
 
