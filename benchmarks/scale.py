@@ -304,16 +304,17 @@ def report(figures: dict[str, tuple[Figure, Figure]], filled: Filled, explained:
     return f"""# /v1 on a large catalog
 
 Every GET of the route table, in milliseconds as a client on the same machine sees them, one after another, each {times}
-times. The target is {TARGET_MS:.0f} ms: {len(figures) - len(slow)} of {len(figures)} questions stay within it, the slowest
-of them with a median of **{worst:.1f} ms**. The largest registry holds a tenth of all tags, and its image a tenth of these;
-the other columns go around {SAMPLES} of the rest.
+times. The target is {TARGET_MS:.0f} ms: {len(figures) - len(slow)} of {len(figures)} questions stay within it, and of
+them the slowest has a median of **{worst:.1f} ms**. The largest registry holds a tenth of all tags, and its image a
+tenth of these; the other columns go around {SAMPLES} of the rest.
 
 | beyond the target | why |
 |---|---|
 {borne}
 {table(figures)}
 Measured {rfc3339(id_ms(filled.token_id))[:10]} on {machine()}.
-The machine's load was {os.getloadavg()[1]:.1f} over five minutes. The server's memory never passed {memory:.0f} MiB. Anew: `make bench-scale`, which runs `benchmarks/scale.py --write`.
+The machine's load was {os.getloadavg()[1]:.1f} over five minutes. The server's memory never passed {memory:.0f} MiB.
+Anew: `make bench-scale`, which runs `benchmarks/scale.py --write`.
 
 ## What the catalog held
 
