@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from regserver.model.digest import Algorithm, Digest
-from regserver.storage.blobs.port import LocalFile, StagingBusy, StagingGone, StoredFile, StoreFailed
+from regserver.storage.blobs.port import LocalFile, Pace, Rehashed, StagingBusy, StagingGone, StoredFile, StoreFailed
 
 
 @dataclass
@@ -16,6 +16,7 @@ class Files:
 
     staged: dict[str, bytearray] = field(default_factory=dict)
     published: dict[tuple[str, Digest], bytes] = field(default_factory=dict)
+    quarantined: dict[tuple[str, Digest], bytes] = field(default_factory=dict)
     writers: set[str] = field(default_factory=set)
 
 
@@ -93,11 +94,30 @@ class MemoryBlobStore:
         os.lseek(fd, 0, os.SEEK_SET)
         return LocalFile(fd, len(content))
 
+    async def rehash(self, key: str, digest: Digest, pace: Pace) -> Rehashed | None:
+        self.refuse("rehash")
+        content = self.files.published.get((key, digest))
+        if content is None:
+            return None
+        await pace(len(content))
+        return Rehashed(Digest.of(content, digest.algorithm), len(content))
+
+    async def quarantine(self, key: str, digest: Digest) -> bool:
+        self.refuse("quarantine")
+        content = self.files.published.pop((key, digest), None)
+        if content is not None:
+            self.files.quarantined[key, digest] = content
+        return content is not None
+
     async def remove(self, key: str, digest: Digest | None) -> int:
         self.refuse("remove")
         self.files.writers.discard(key)  # whoever holds the file holds it without its name
         freed = len(self.files.staged.pop(key, b""))
-        return freed + (len(self.files.published.pop((key, digest), b"")) if digest else 0)
+        if digest is None:
+            return freed
+        return freed + sum(
+            len(files.pop((key, digest), b"")) for files in (self.files.published, self.files.quarantined)
+        )
 
     async def sync_removals(self) -> None:
         self.refuse("sync_removals")
@@ -108,6 +128,7 @@ class MemoryBlobStore:
         batches = (
             [StoredFile(key, None) for key in self.files.staged],
             [StoredFile(key, digest) for key, digest in self.files.published],
+            [StoredFile(key, digest) for key, digest in self.files.quarantined],
         )
         for batch in batches:
             if batch:

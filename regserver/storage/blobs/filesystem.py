@@ -15,8 +15,9 @@ from typing import TypeVar
 from regserver.model.digest import Algorithm, Digest
 from regserver.storage.blobs.disk import Disk, Removals, refusing
 from regserver.storage.blobs.hashes import RunningHashes
-from regserver.storage.blobs.layout import Layout, parse_published, parse_staged
-from regserver.storage.blobs.port import LocalFile, StagingGone, StoredFile, StoreFailed
+from regserver.storage.blobs.layout import Layout, parse_published, parse_quarantined, parse_staged
+from regserver.storage.blobs.port import LocalFile, Pace, Rehashed, StagingGone, StoredFile, StoreFailed
+from regserver.storage.blobs.reading import rehash
 from regserver.storage.blobs.staging import FilesystemStaged, Jobs, Parts, lock_staged
 
 T = TypeVar("T")
@@ -78,13 +79,32 @@ class FilesystemBlobStore:
             return None
         return LocalFile(fd, os.fstat(fd).st_size)
 
+    async def rehash(self, key: str, digest: Digest, pace: Pace) -> Rehashed | None:
+        return await rehash(self._jobs, self._layout.published(key, digest), digest.algorithm, pace)
+
+    async def quarantine(self, key: str, digest: Digest) -> bool:
+        source, target = self._layout.published(key, digest), self._layout.quarantined(key, digest)
+        return await self._jobs.start(lambda: self._move_away(source, target))
+
+    def _move_away(self, source: Path, target: Path) -> bool:
+        self._disk.make_directory(self._layout.quarantine)
+        self._disk.make_directory(target.parent)
+        try:
+            with refusing("quarantine a blob", missing=FileNotFoundError):
+                self._disk.rename(source, target)
+        except FileNotFoundError:
+            return False
+        return True
+
     async def remove(self, key: str, digest: Digest | None) -> int:
-        """As in the port. Staged first, then published: in the direction in which a rename moves it.
+        """As in the port. Staged, published, quarantined: in the direction in which renames move it.
 
         Without the digest, a late request may have published the file under a name that cannot be known here. No table
         names that file then, and the sweep finds it through ``scan``.
         """
-        paths = [self._layout.staged(key)] + ([self._layout.published(key, digest)] if digest else [])
+        paths = [self._layout.staged(key)]
+        if digest:
+            paths += [self._layout.published(key, digest), self._layout.quarantined(key, digest)]
         self._hashes.forget(key)
         return await self._jobs.start(lambda: sum(map(self._removals.remove, paths)))
 
@@ -92,17 +112,24 @@ class FilesystemBlobStore:
         await self._jobs.start(self._removals.sync)
 
     async def scan(self) -> AsyncIterator[Sequence[StoredFile]]:
-        """As in the port; uploads first, so that a file published meanwhile is met at least once."""
+        """As in the port; uploads first, quarantine last, so that a file moved meanwhile is met at least once."""
         for batch in _batches(await self._jobs.start(lambda: _listed(self._layout.uploads, parse_staged))):
             yield batch
         for algorithm in Algorithm:
             for name in await self._jobs.start(partial(_folders, self._layout.algorithm(algorithm))):
                 for batch in _batches(await self._jobs.start(self._published_listing(algorithm, name))):
                     yield batch
+        for algorithm in Algorithm:
+            for batch in _batches(await self._jobs.start(self._quarantined_listing(algorithm))):
+                yield batch
 
     def _published_listing(self, algorithm: Algorithm, name: str) -> Callable[[], list[StoredFile]]:
         directory = self._layout.algorithm(algorithm) / name
         return lambda: _listed(directory, lambda file: parse_published(algorithm, name, file))
+
+    def _quarantined_listing(self, algorithm: Algorithm) -> Callable[[], list[StoredFile]]:
+        directory = self._layout.quarantine / algorithm.value
+        return lambda: _listed(directory, partial(parse_quarantined, algorithm))
 
     async def free_bytes(self) -> int:
         with refusing("ask for free space"):

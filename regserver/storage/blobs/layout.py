@@ -2,6 +2,7 @@
 
     <root>/uploads/<key>                             staged
     <root>/blobs/<algorithm>/<aa>/<hex>.<key>        published; aa: the first two digits of hex
+    <root>/quarantine/<algorithm>/<hex>.<key>        was published and is not what its name says
     <root>/probe                                     for as long as a probe lasts
 
 Whatever goes into a path is matched first: ValueError for a key or a digest of another form. In the other direction, a
@@ -37,6 +38,10 @@ class Layout:
         return self.root / "blobs"
 
     @property
+    def quarantine(self) -> Path:
+        return self.root / "quarantine"
+
+    @property
     def probe(self) -> Path:
         return self.root / "probe"
 
@@ -47,10 +52,17 @@ class Layout:
         return self.uploads / checked_key(key)
 
     def published(self, key: str, digest: Digest) -> Path:
-        digits = digest.hex
-        if not _HEX[digest.algorithm].fullmatch(digits):
-            raise ValueError("not a digest")
-        return self.blobs / digest.algorithm.value / digits[:2] / f"{digits}.{checked_key(key)}"
+        name = _name(key, digest)
+        return self.blobs / digest.algorithm.value / name[:2] / name
+
+    def quarantined(self, key: str, digest: Digest) -> Path:
+        return self.quarantine / digest.algorithm.value / _name(key, digest)
+
+
+def _name(key: str, digest: Digest) -> str:
+    if not _HEX[digest.algorithm].fullmatch(digest.hex):
+        raise ValueError("not a digest")
+    return f"{digest.hex}.{checked_key(key)}"
 
 
 def checked_key(key: str) -> str:
@@ -64,7 +76,11 @@ def parse_staged(name: str) -> StoredFile | None:
 
 
 def parse_published(algorithm: Algorithm, directory: str, name: str) -> StoredFile | None:
+    return parse_quarantined(algorithm, name) if name[:2] == directory else None
+
+
+def parse_quarantined(algorithm: Algorithm, name: str) -> StoredFile | None:
     digits, _, key = name.partition(".")
-    if not _HEX[algorithm].fullmatch(digits) or not _KEY.fullmatch(key) or digits[:2] != directory:
+    if not _HEX[algorithm].fullmatch(digits) or not _KEY.fullmatch(key):
         return None
     return StoredFile(key, Digest.parse(f"{algorithm}:{digits}"))

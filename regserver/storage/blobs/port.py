@@ -6,7 +6,7 @@ A key is drawn for one upload and registered in the catalog before the first byt
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,10 @@ class StoreFailed(Exception):
         self.fatal = fatal  # a sync failed: what the disk holds is unknown, readiness goes red
 
 
+class Unreadable(StoreFailed):
+    """The medium has lost bytes, so that they cannot be read: no want of memory, descriptors or rights."""
+
+
 @dataclass(frozen=True, slots=True)
 class LocalFile:
     """An open file: its bytes stay readable after ``remove``. The receiver closes ``fd``. ``size`` in bytes."""
@@ -44,6 +48,18 @@ class StoredFile:
 
     key: str
     digest: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rehashed:
+    """What a published file holds: the digest of its bytes, and how many they are."""
+
+    digest: Digest
+    size: int
+
+
+Pace = Callable[[int], Awaitable[None]]
+"""Is told of every so many bytes read, and returns when more may be read."""
 
 
 class Staged(Protocol):
@@ -83,8 +99,20 @@ class BlobStore(Protocol):
     async def open(self, key: str, digest: Digest) -> LocalFile | None:
         """The published blob, open; None if there is no such file."""
 
+    async def rehash(self, key: str, digest: Digest, pace: Pace) -> Rehashed | None:
+        """Reads the published blob whole, from the medium where that can be had; None if there is no such file.
+
+        Raises Unreadable for lost bytes, StoreFailed for anything else, which then says nothing about the blob."""
+
+    async def quarantine(self, key: str, digest: Digest) -> bool:
+        """Takes the published file out of the way of ``open`` and ``rehash``, kept for people to look at.
+
+        ``scan`` meets it and ``remove`` takes it like any other. False if there is no such file. Not durable: whichever
+        name a power loss leaves, it is of the same key."""
+
     async def remove(self, key: str, digest: Digest | None) -> int:
-        """Unlinks whatever stands under the key, staged or published (``digest`` as far as known). Missing is no error.
+        """Unlinks whatever stands under the key, staged, published or quarantined (``digest`` as far as known).
+        Missing is no error.
 
         Returns the bytes given back. Not yet durable: ``sync_removals``."""
 
