@@ -12,6 +12,7 @@ from regserver import __version__
 from regserver.cli.exits import FAILED, INTERRUPTED, USAGE
 from regserver.cli.groups import NAMES, add_groups
 from regserver.cli.parsing import Arguments, Commands, text
+from regserver.cli.words import count as whole
 from regserver.config import ROOT, SETTINGS, ConfigError, Setting, Settings, load
 
 SERVE_EXAMPLES = """examples:
@@ -33,6 +34,20 @@ ROTATE_EXAMPLES = """examples:
   regserver keys rotate --root /var/lib/regserver
       a new key signs from now on, in a running server too; passwords and tokens stay valid
 """
+SCRUB_EXAMPLES = """examples:
+  regserver scrub --root /var/lib/regserver
+      reads and hashes everything that is stored, and withdraws what is not what it was
+  regserver scrub --root /var/lib/regserver --dry-run --json
+      only says what it finds; for scripts
+  regserver scrub --root /var/lib/regserver --bytes-per-second 50000000
+      leaves the disk to others
+
+It is safe while a server runs on the same folder. Files that no row names are removed; a row without its file is
+withdrawn like one whose bytes have changed. What was withdrawn is kept in ROOT/quarantine until it is pushed again or
+collected.
+
+exit codes: 0 everything is sound, 7 content is damaged, 1 it could not be read, 2 wrong usage
+"""
 VERSION_EXAMPLES = """examples:
   regserver version
 """
@@ -42,7 +57,8 @@ MAIN_EXAMPLES = """examples:
   regserver login https://registry.example.com
   regserver registries list
 
-exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 denied, 5 conflict, 6 the server cannot be reached
+exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 denied, 5 conflict, 6 the server cannot be reached,
+7 damaged content found
 """
 
 
@@ -76,6 +92,15 @@ def _parser(wanted: frozenset[str]) -> argparse.ArgumentParser:
     actions = keys.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Arguments)
     _command(actions, "rotate", _rotate_keys, "sign with a new key from now on", ROTATE_EXAMPLES, (ROOT,))
 
+    scrub = _command(commands, "scrub", _scrub, "read everything and find what has rotted", SCRUB_EXAMPLES, (ROOT,))
+    scrub.add_argument("--bytes-per-second", metavar="N", type=whole, default=0, help="read no faster")
+    scrub.add_argument("--dry-run", action="store_true", help="say what is wrong; change nothing")
+    scrub.add_argument(
+        "--accept-missing", action="store_true", help="withdraw blobs even where none of many has its file"
+    )
+    scrub.add_argument("--json", action="store_true", help="the report as JSON")
+    scrub.add_argument("--no-trunc", action="store_true", help="digests in full")
+
     _command(commands, "version", _version, "print the version", VERSION_EXAMPLES, ())
     parser.set_defaults(command=_ask, whole_parser=lambda: _parser(NAMES))
     add_groups(commands, wanted)
@@ -96,7 +121,7 @@ def _command(
     summary: str,
     examples: str,
     settings: Sequence[Setting],
-) -> None:
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", **text(examples)
     )
@@ -115,6 +140,7 @@ def _command(
             help=f"{setting.help}{default}".replace("%", "%%"),
             **kind,
         )
+    return parser
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -157,6 +183,30 @@ def _rotate_keys(options: argparse.Namespace) -> int:
     for key in rotation.removed:
         sys.stdout.write(f"{key} is removed: nothing needs it\n")
     return 0
+
+
+def _scrub(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    from regserver import app
+    from regserver.cli.scrub import Report, progress
+
+    report = Report(as_json=options.json, in_full=options.no_trunc)
+    try:
+        with progress() as tell:
+            pass_ = app.scrub(
+                settings,
+                lambda found: report.found(
+                    found.kind, found.name, found.fault, found.deed, found.images, found.is_damage
+                ),
+                lambda at: tell(at.phase, at.done, at.total),
+                bytes_per_second=options.bytes_per_second,
+                dry_run=options.dry_run,
+                accept_missing=options.accept_missing,
+            )
+            tally = asyncio.run(pass_)
+    except app.CANNOT_START as error:
+        return _fail(str(error), FAILED)
+    return report.end(*tally, dry_run=options.dry_run)
 
 
 def _version(options: argparse.Namespace) -> int:

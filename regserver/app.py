@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -24,18 +24,22 @@ from regserver.auth.robots import Robots
 from regserver.auth.tokens import Tokens
 from regserver.config import ConfigError, Settings
 from regserver.content.blobs import Blobs
-from regserver.content.collector import Collector
+from regserver.content.collector import Collector, Progress
 from regserver.content.core import Core
 from regserver.content.housekeeping import Housekeeping
 from regserver.content.idempotency import ClaimingDatabase
 from regserver.content.jobs import Jobs
 from regserver.content.listing import Listing
 from regserver.content.manifests import Manifests
+from regserver.content.pace import Slowly, at_once
 from regserver.content.purge import Purge
 from regserver.content.registries import Registries
+from regserver.content.scrub import START, Finding, Scrubber
+from regserver.content.scrubbing import BackgroundScrub
 from regserver.content.uploads import Uploads
 from regserver.storage.blobs.filesystem import FilesystemBlobStore
 from regserver.storage.blobs.port import StoreFailed
+from regserver.storage.catalog.scrub import Position, Tally
 from regserver.storage.sql.migrate import MigrationRefused, migrate
 from regserver.storage.sql.port import DatabaseFailed
 from regserver.storage.sql.sqlite import SQLiteDatabase
@@ -54,6 +58,12 @@ ROUTES = (
     *regserver.oci.token.ROUTES,
     *regserver.mgmt.routes.ROUTES,
 )
+
+
+class Work(Protocol):
+    """What goes on in the background until told to stop."""
+
+    async def run(self, stop: asyncio.Event) -> None: ...
 
 
 def load_admin_token(settings: Settings) -> str:
@@ -80,12 +90,13 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         collector = Collector(core)
         purge = Purge(core, collector)
         services = await _services(core, collector, purge, admin_token)
+        scrub = BackgroundScrub(core, collector)
         housekeeping = Housekeeping(core, collector, flush=[services.api_tokens.flush, services.robots.flush])
         await housekeeping.recover()  # from the tables alone, before the first request
         closing = opened.pop_all()
 
     async def lifespan(_: web.Application) -> AsyncIterator[None]:
-        async with closing, _background(housekeeping, purge, services.jobs):
+        async with closing, _background((housekeeping, purge, scrub), services.jobs):
             yield
 
     app = web.Application(client_max_size=settings.max_manifest_bytes)
@@ -122,10 +133,10 @@ async def _services(core: Core, collector: Collector, purge: Purge, admin_token:
 
 
 @contextlib.asynccontextmanager
-async def _background(housekeeping: Housekeeping, purge: Purge, jobs: Jobs) -> AsyncIterator[None]:
+async def _background(works: Sequence[Work], jobs: Jobs) -> AsyncIterator[None]:
     """What goes on beside the requests. It ends before the database closes; what it left, the next start finds."""
     stop = asyncio.Event()
-    tasks = {asyncio.create_task(_watched(work)) for work in (housekeeping.run(stop), purge.run(stop))}
+    tasks = {asyncio.create_task(_watched(work.run(stop))) for work in works}
     await jobs.resume()
     try:
         yield
@@ -159,10 +170,41 @@ async def upgrade(settings: Settings) -> list[str]:
         return await migrate(await _open_database(settings, opened))
 
 
-async def rotate_keys(settings: Settings) -> keys.Rotation:
-    """`regserver keys rotate`; safe while a server runs on the same folder. Raises ConfigError where there is none."""
+async def scrub(
+    settings: Settings,
+    found: Callable[[Finding], None],
+    tell: Callable[[Progress], None],
+    *,
+    bytes_per_second: int = 0,
+    dry_run: bool = False,
+    accept_missing: bool = False,
+) -> Tally:
+    """`regserver scrub`: one whole pass; safe while a server runs on the same folder, which serves what it finds rotten
+    no longer. Raises ConfigError where there is no registry, and CANNOT_START where the disk fails."""
+    _require_registry(settings)
+    async with contextlib.AsyncExitStack() as opened:
+        database = await _open_database(settings, opened)
+        await migrate(database)
+        blobs = await FilesystemBlobStore.at(settings.root)
+        opened.push_async_callback(blobs.close)
+        core = Core(database, blobs, settings)
+        pace = Slowly(bytes_per_second, asyncio.Event()) if bytes_per_second else at_once
+        scrubber = Scrubber(core, Collector(core), pace, found, tell, dry_run=dry_run, accept_missing=accept_missing)
+        await scrubber.measure()
+        position: Position | None = START
+        while position is not None:
+            position = await scrubber.step(position)
+        return scrubber.tally
+
+
+def _require_registry(settings: Settings) -> None:
     if not (settings.root / DATABASE).exists():
         raise ConfigError(f"{settings.root}: there is no registry in this folder")
+
+
+async def rotate_keys(settings: Settings) -> keys.Rotation:
+    """`regserver keys rotate`; safe while a server runs on the same folder. Raises ConfigError where there is none."""
+    _require_registry(settings)
     async with contextlib.AsyncExitStack() as opened:
         database = await _open_database(settings, opened)
         await migrate(database)

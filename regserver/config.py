@@ -50,6 +50,8 @@ class Settings:
     audit_days: int = 90  # how long a line of the audit log is kept
     failed_logins_per_minute: int = 20  # of one name from one address; 0: no limit
     requests_per_second: int = 0  # of one address, and of one credential; 0: no limit
+    scrub_bytes_per_second: int = 8 * 2**20  # what the scrub in the background reads; 0: it does not run
+    scrub_interval_seconds: int = 7 * 86400  # from the end of one pass to the beginning of the next
     log_format: str = "text"
 
 
@@ -234,6 +236,22 @@ SETTINGS = (
         whole(0, 1_000_000),
         "0",
         "requests of one address, and of one credential, with room for ten times as many at once; 0 sets no limit",
+    ),
+    Setting(
+        "scrub-bytes-per-second",
+        "scrub_bytes_per_second",
+        "N",
+        whole(0, 2**40),
+        "8388608",
+        "how fast the scrub in the background reads at most; 0 turns it off",
+    ),
+    Setting(
+        "scrub-interval-seconds",
+        "scrub_interval_seconds",
+        "N",
+        whole(60, 3650 * DAY),
+        "604800",
+        "how long after one scrub the next one begins",
     ),
     Setting(
         "log-format",

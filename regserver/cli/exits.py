@@ -9,6 +9,7 @@ NOT_FOUND = 3
 DENIED = 4  # no token, a wrong one, or one that may not do this
 CONFLICT = 5  # it exists already, is not empty, is not ready, or has changed meanwhile
 UNREACHABLE = 6  # no server there, or one that cannot answer now
+DAMAGED = 7  # scrub: content is not what it was
 INTERRUPTED = 130
 
 

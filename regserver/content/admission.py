@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from regserver.content import quarantine
 from regserver.content.core import Core
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Caller, Target
@@ -37,11 +38,12 @@ async def admit(
 ) -> None:
     """Inserts the manifest with its edges and spends this session's own leases on what it names (L4).
 
-    A manifest already there is left as it is. Behind a shared session it then spends nothing: a PUT that is only
-    repeated must not use up what another pusher was promised.
+    A manifest already there is left as it is, or healed where it was rotten. Behind a shared session it then spends
+    nothing: a PUT that is only repeated must not use up what another pusher was promised.
     Raises RegistryError MANIFEST_BLOB_UNKNOWN with every missing digest, MANIFEST_INVALID where a size differs.
     """
     if await manifests.size_here(tx, repository_id, str(digest)) is not None:
+        await quarantine.heal_manifest(tx, caller, repository_id, digest, manifest.content)
         if not caller.shared:
             await _spend(tx, repository_id, caller, digest, manifest)
         return
@@ -67,18 +69,18 @@ async def _prove(
         if await _blob_here(tx, target, repository_id, caller, blob, floor):
             plan.edges.append((Edge.BLOB, blob))
         elif sparse or not blob.distributable:
-            plan.edges.append((Edge.ABSENT_BLOB, blob))
+            plan.edges.append((await _absent(tx, repository_id, blob, Edge.ABSENT_BLOB), blob))
         else:
             plan.missing.append(str(blob.digest))
     for entry in dict.fromkeys(manifest.entries):
         size = await manifests.size_here(tx, repository_id, str(entry.digest))
-        if size is not None:
+        if size is not None and (sparse or await manifests.is_sound(tx, repository_id, str(entry.digest))):
             _same_size(entry, size)
             plan.edges.append((Edge.CHILD, entry))
         elif await _blob_here(tx, target, repository_id, caller, entry, floor):
             plan.edges.append((Edge.BLOB, entry))
         elif sparse:
-            plan.edges.append((Edge.ABSENT_ENTRY, entry))
+            plan.edges.append((await _absent(tx, repository_id, entry, Edge.ABSENT_ENTRY), entry))
         else:
             plan.missing.append(str(entry.digest))
     return plan
@@ -92,13 +94,19 @@ async def _blob_here(
     size = await blobs.size_here(tx, repository_id, digest)
     if size is None:
         taken = await leases.blob_epoch(tx, repository_id, caller.session, digest)
-        size = await blobs.size(tx, digest) if taken is not None and taken >= lease_floor else None
+        size = await blobs.sound_size(tx, digest) if taken is not None and taken >= lease_floor else None
         if size is not None:
             await blobs.link(tx, repository_id, target.registry_id, digest, size)
     if size is None:
         return False
     _same_size(blob, size)
     return True
+
+
+async def _absent(tx: Transaction, repository_id: int, to: Descriptor, absent: Edge) -> Edge:
+    """A rotten blob is linked all the same: what heals it makes no link that a waiting reference would hear of."""
+    size = await blobs.size_here(tx, repository_id, str(to.digest), rotten=True)
+    return Edge.BLOB if size == to.size else absent
 
 
 def _same_size(descriptor: Descriptor, size: int) -> None:

@@ -100,12 +100,13 @@ class Blobs:
 
 
 async def _size_in_images(tx: Transaction, registry_id: str, digest: Digest, images: Globs | None) -> int | None:
-    """The size of a blob that one of these images of the registry links, else None (I4)."""
+    """The size of a sound blob that one of these images of the registry links, else None (I4)."""
     if images is None:
-        return await blobs.size_in_registry(tx, registry_id, str(digest))
+        here = await blobs.size_in_registry(tx, registry_id, str(digest))
+        return None if here is None else await blobs.sound_size(tx, str(digest))
     after = 0
     while rows := await blobs.images_with(tx, registry_id, str(digest), after, IMAGES_AT_ONCE):
         if any(images.reach(image) for _, image in rows):
-            return await blobs.size(tx, str(digest))
+            return await blobs.sound_size(tx, str(digest))
         after = rows[-1][0]
     return None

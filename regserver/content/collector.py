@@ -127,14 +127,18 @@ class Collector:
         upload registers or moves meanwhile is never taken for an orphan. Returns how many went.
         """
         count = 0
-        async for batch in _resting(self._core.blobs.scan()):
-            for file in batch:
-                if await garbage.is_named(self._core.db, file.key):
-                    continue
-                await self._core.blobs.remove(file.key, file.digest)
-                count += 1
+        async for file in self.nameless():
+            await self._core.blobs.remove(file.key, file.digest)
+            count += 1
         await self._core.blobs.sync_removals()
         return count
+
+    async def nameless(self) -> AsyncIterator[StoredFile]:
+        """Files that no table names: whoever gets one may remove it at any time (L7)."""
+        async for batch in _resting(self._core.blobs.scan()):
+            for file in batch:
+                if not await garbage.is_named(self._core.db, file.key):
+                    yield file
 
     # -- the steps of one registry
 

@@ -46,7 +46,7 @@ async def promise_blob(core: Core, target: Target, caller: Caller, digest: Diges
 
 async def promise_manifest(core: Core, target: Target, caller: Caller, digest: str) -> bool:
     found = await manifests.by_digest(core.db, target, digest)
-    if found is None:
+    if found is None or not found.sound:
         return False
     taken = await leases.manifest_epoch(core.db, found.repository_id, caller.session, digest)
     if await _still_good(core, caller, taken):
@@ -54,9 +54,10 @@ async def promise_manifest(core: Core, target: Target, caller: Caller, digest: s
 
     async def body(tx: Transaction) -> bool:
         again = await manifests.by_digest(tx, target, digest)
-        if again is not None:
-            await hold_manifest(core, tx, again.repository_id, caller, digest)
-        return again is not None
+        if again is None or not again.sound:
+            return False
+        await hold_manifest(core, tx, again.repository_id, caller, digest)
+        return True
 
     return await core.db.write(body)
 

@@ -154,7 +154,7 @@ class Manifests:
     async def _find(self, target: Target, reference: Reference) -> manifests.ManifestRow:
         find = manifests.by_digest if isinstance(reference, Digest) else manifests.by_tag
         row = await find(self._core.db, target, str(reference))
-        if row is None:
+        if row is None or not row.sound:
             raise _unknown(reference)
         return row
 

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from regserver.content import leasing, quota
+from regserver.content import leasing, quarantine, quota
 from regserver.content.core import Body, Core, Usage, quota_exceeded
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Caller, Target
@@ -215,7 +215,8 @@ class Uploads:
             before = await self._core.usage(tx, target.registry_id)
             repository_id = await repositories.ensure(tx, target)
             if not await blobs.insert(tx, digest, size, key):
-                await garbage.trash(tx, key, str(digest))  # L3: the digest has its file; ours is the one to go
+                rotten = await quarantine.heal(tx, caller, repository_id, digest, key)
+                await garbage.trash(tx, rotten or key, str(digest))  # L3: the digest has its file; the other is to go
             await blobs.link(tx, repository_id, target.registry_id, str(digest), size)
             await leasing.hold_blob(self._core, tx, repository_id, caller, digest)
             return await self._core.settle(tx, target.registry_id, before)

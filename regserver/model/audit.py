@@ -41,6 +41,11 @@ class AuditAction(StrEnum):
     IMAGE_DELETE = "image.delete"
     IMAGE_RESTORE = "image.restore"
     BLOB_DELETE = "blob.delete"
+    BLOB_QUARANTINE = "blob.quarantine"  # a scrub found it rotten, once for each registry that has it
+    BLOB_RELEASE = "blob.release"  # its file is sound again
+    BLOB_HEAL = "blob.heal"  # pushed again
+    MANIFEST_QUARANTINE = "manifest.quarantine"
+    MANIFEST_HEAL = "manifest.heal"
     GC_START = "gc.start"
     GC_DRY_RUN = "gc.dry_run"
 

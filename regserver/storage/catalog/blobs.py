@@ -19,33 +19,44 @@ class Linked(NamedTuple):
 LINKED = """
 SELECT r.id, b.size, b.key FROM repositories r
 JOIN repository_blobs l ON l.repository_id = r.id JOIN blobs b ON b.digest = l.digest
-WHERE r.registry_id = $1 AND r.name = $2 AND l.digest = $3
+WHERE r.registry_id = $1 AND r.name = $2 AND l.digest = $3 AND b.rotten IS NULL
 """
 
 
 async def linked(reader: Reader, target: Target, digest: Digest) -> Linked | None:
-    """The blob as this repository may serve it; None without a link here, whatever else the store holds (I4)."""
+    """The blob as this repository may serve it; None without a link here, whatever else the store holds (I4), and for
+    one that a scrub found rotten."""
     rows = await reader.fetch(LINKED, target.registry_id, target.name.image, str(digest))
     return Linked(*rows[0]) if rows else None
 
 
-SIZE_HERE = """
-SELECT b.size FROM repository_blobs l JOIN blobs b ON b.digest = l.digest WHERE l.repository_id = $1 AND l.digest = $2
+HERE = """
+SELECT b.size, b.rotten FROM repository_blobs l JOIN blobs b ON b.digest = l.digest
+WHERE l.repository_id = $1 AND l.digest = $2
 """
 
 
-async def size_here(reader: Reader, repository_id: int, digest: str) -> int | None:
-    """The size of a blob linked in this repository, else None."""
-    rows = await reader.fetch(SIZE_HERE, repository_id, digest)
-    return rows[0][0] if rows else None
+async def size_here(reader: Reader, repository_id: int, digest: str, *, rotten: bool = False) -> int | None:
+    """The size of a blob linked in this repository, else None; ``rotten``: even of one that may not be served."""
+    rows = await reader.fetch(HERE, repository_id, digest)
+    return rows[0][0] if rows and (rotten or rows[0][1] is None) else None
 
 
 SIZE = "SELECT size FROM blobs WHERE digest = $1"
 
 
 async def size(reader: Reader, digest: str) -> int | None:
-    """The size of a blob that has a row, linked or not."""
+    """The size of a blob that has a row, linked or not, rotten or not."""
     rows = await reader.fetch(SIZE, digest)
+    return rows[0][0] if rows else None
+
+
+SOUND_SIZE = "SELECT size FROM blobs WHERE digest = $1 AND rotten IS NULL"
+
+
+async def sound_size(reader: Reader, digest: str) -> int | None:
+    """The size of a blob that has a row, linked or not; None for one that may not be served."""
+    rows = await reader.fetch(SOUND_SIZE, digest)
     return rows[0][0] if rows else None
 
 
@@ -56,7 +67,7 @@ WHERE l.digest = $2 AND l.registry_id = $1 LIMIT 1
 
 
 async def size_in_registry(reader: Reader, registry_id: str, digest: str) -> int | None:
-    """The size of a blob that any repository of this registry links, else None."""
+    """The size of a blob that any repository of this registry links, rotten or not, else None."""
     rows = await reader.fetch(ANYWHERE_IN_REGISTRY, registry_id, digest)
     return rows[0][0] if rows else None
 
@@ -116,7 +127,7 @@ UNLINK = "DELETE FROM repository_blobs WHERE repository_id = $1 AND digest = $2"
 
 async def unlink(tx: Transaction, repository_id: int, registry_id: str, digest: str) -> None:
     """Ends the link; the registry's last one gives the bytes back. The caller has proven that nothing holds it."""
-    held = await size_here(tx, repository_id, digest)
+    held = await size_here(tx, repository_id, digest, rotten=True)
     if await tx.execute(UNLINK, repository_id, digest) == 0 or held is None:
         return
     await usage.charge_image(tx, repository_id, -held)

@@ -88,7 +88,7 @@ CONDEMN = """
 DELETE FROM blobs WHERE digest = $1
   AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = $1)
   AND NOT EXISTS (SELECT 1 FROM blob_leases h WHERE h.digest = $1)
-RETURNING key, size
+RETURNING key, size, rotten
 """
 TRASH = """
 INSERT INTO trash (key, digest, size, job_id) VALUES ($1, $2, $3, $4) ON CONFLICT (key) DO NOTHING
@@ -99,8 +99,8 @@ async def condemn(tx: Transaction, digest: str, lease_floor: int, job_id: str | 
     """Row out and key into the trash, in one transaction, if nothing anywhere links or leases the blob."""
     await tx.execute(END_LEASES, digest, lease_floor)
     rows = await tx.fetch(CONDEMN, digest)
-    if rows:
-        await trash(tx, rows[0][0], digest, rows[0][1], job_id)
+    for key, size, rotten in rows:  # what is left of a rotten one, only unlink can tell
+        await trash(tx, key, digest, size if rotten is None else None, job_id)
     return bool(rows)
 
 

@@ -17,10 +17,15 @@ class ManifestRow(NamedTuple):
     digest: str
     media_type: str
     size: int
+    rotten_at: int | None  # since when it may not be served
+
+    @property
+    def sound(self) -> bool:
+        return self.rotten_at is None
 
 
 BY_TAG = """
-SELECT m.repository_id, m.digest, m.media_type, m.size FROM repositories r
+SELECT m.repository_id, m.digest, m.media_type, m.size, m.rotten_at FROM repositories r
 JOIN tags t ON t.repository_id = r.id JOIN manifests m ON m.repository_id = r.id AND m.digest = t.digest
 WHERE r.registry_id = $1 AND r.name = $2 AND t.name = $3
 """
@@ -32,7 +37,7 @@ async def by_tag(reader: Reader, target: Target, tag: str) -> ManifestRow | None
 
 
 BY_DIGEST = """
-SELECT m.repository_id, m.digest, m.media_type, m.size FROM repositories r
+SELECT m.repository_id, m.digest, m.media_type, m.size, m.rotten_at FROM repositories r
 JOIN manifests m ON m.repository_id = r.id WHERE r.registry_id = $1 AND r.name = $2 AND m.digest = $3
 """
 
@@ -42,10 +47,11 @@ async def by_digest(reader: Reader, target: Target, digest: str) -> ManifestRow 
     return ManifestRow(*rows[0]) if rows else None
 
 
-CONTENT = "SELECT content FROM manifests WHERE repository_id = $1 AND digest = $2"
+CONTENT = "SELECT content FROM manifests WHERE repository_id = $1 AND digest = $2 AND rotten_at IS NULL"
 
 
 async def content(reader: Reader, repository_id: int, digest: str) -> bytes | None:
+    """The bytes as they were pushed; None also for those that a scrub found rotten."""
     rows = await reader.fetch(CONTENT, repository_id, digest)
     return bytes(rows[0][0]) if rows else None
 
@@ -56,6 +62,14 @@ SIZE_HERE = "SELECT size FROM manifests WHERE repository_id = $1 AND digest = $2
 async def size_here(reader: Reader, repository_id: int, digest: str) -> int | None:
     rows = await reader.fetch(SIZE_HERE, repository_id, digest)
     return rows[0][0] if rows else None
+
+
+SOUND = "SELECT 1 FROM manifests WHERE repository_id = $1 AND digest = $2 AND rotten_at IS NULL"
+
+
+async def is_sound(reader: Reader, repository_id: int, digest: str) -> bool:
+    """Is it here, and may it be served?"""
+    return bool(await reader.fetch(SOUND, repository_id, digest))
 
 
 INSERT = """

@@ -32,6 +32,14 @@ async def read(reader: Reader, registry_id: str) -> tuple[int, int | None]:
     return (rows[0][0], rows[0][1]) if rows else (0, None)
 
 
+CORRECT = "UPDATE registries SET used_bytes = $2 WHERE id = $1"
+
+
+async def correct(tx: Transaction, registry_id: str) -> None:
+    """Sets the counter to what it must equal, as this transaction sees it."""
+    await tx.execute(CORRECT, registry_id, await recomputed(tx, registry_id))
+
+
 RECOMPUTED = """
 SELECT (SELECT COALESCE(SUM(b.size), 0) FROM blobs b
         WHERE b.digest IN (SELECT l.digest FROM repository_blobs l WHERE l.registry_id = $1))

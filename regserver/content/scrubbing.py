@@ -1,0 +1,100 @@
+"""The scrub in the background: slow, a step at a time, and after a restart it goes on where it was.
+
+The catalog's one row holds the position. Two processes on one catalog may read the same blobs twice, and no more comes
+of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from regserver.content.collector import Collector
+from regserver.content.core import Core
+from regserver.content.pace import Slowly, Stopping
+from regserver.content.scrub import START, Deed, Finding, Scrubber
+from regserver.model.times import now_ms
+from regserver.storage.blobs.port import Pace, StoreFailed
+from regserver.storage.catalog import scrub
+from regserver.storage.catalog.scrub import PassRow, Position, Tally
+from regserver.storage.sql.port import DatabaseFailed, Transaction
+
+log = logging.getLogger("regserver.scrub")
+
+PAUSE_SECONDS = 60.0  # before the first look after a start, between two, and after a failure
+
+
+class BackgroundScrub:
+    def __init__(self, core: Core, collector: Collector, *, pause: float = PAUSE_SECONDS) -> None:
+        self._core = core
+        self._collector = collector
+        self._pause = pause
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until ``stop``; not at all where the rate is 0. A failure is logged and tried again later."""
+        rate = self._core.settings.scrub_bytes_per_second
+        while rate and not await _set_within(stop, self._pause):
+            try:
+                await self.run_if_due(Slowly(rate, stop), stop)
+            except Stopping:
+                return
+            except (StoreFailed, DatabaseFailed) as failed:
+                log.warning("the scrub goes on later: %s", failed)
+
+    async def run_if_due(self, pace: Pace, stop: asyncio.Event) -> bool:
+        """Begins the pass that is due, or goes on with the one that was left, until it ends or ``stop`` is set.
+
+        Returns whether it ended. Raises what the steps raise.
+        """
+        row = await scrub.latest_pass(self._core.db)
+        scrubber = Scrubber(self._core, self._collector, pace, _say)
+        if row is None or (row.phase is None and self._is_due(row)):
+            row = await self._begin(scrubber)
+        if row.phase is None:
+            return False
+        position: Position | None = Position(row.phase, row.repository_id, row.after)
+        scrubber.tally = Tally(row.blobs, row.manifests, row.bytes)
+        while position is not None and not stop.is_set():
+            position = await scrubber.step(position)
+            await self._note(row.started_at, position, scrubber.tally)
+        if position is None:
+            log.info("scrubbed %d blobs, %d manifests and %d bytes", *scrubber.tally)
+        return position is None
+
+    def _is_due(self, row: PassRow) -> bool:
+        """By the wall clock: it permits a reading and no deletion. One that was set back waits no longer for that."""
+        since = now_ms() - (row.ended_at or 0)
+        return not 0 <= since < self._core.settings.scrub_interval_seconds * 1000
+
+    async def _begin(self, scrubber: Scrubber) -> PassRow:
+        total, now = await scrubber.measure(), now_ms()
+
+        async def body(tx: Transaction) -> None:
+            await scrub.begin_pass(tx, START, total, now)
+
+        await self._core.db.write(body)
+        return PassRow(*START, *Tally(), total, now, None)
+
+    async def _note(self, started_at: int, position: Position | None, tally: Tally) -> None:
+        async def body(tx: Transaction) -> None:
+            if position is None:
+                await scrub.end_pass(tx, tally, started_at, now_ms())
+            else:
+                await scrub.advance_pass(tx, position, tally, started_at)
+
+        await self._core.db.write(body)
+
+
+def _say(finding: Finding) -> None:
+    if finding.deed is not Deed.KNOWN:
+        fault, images = finding.fault or "sound again", ", ".join(finding.images) or "no image"
+        log.warning("scrub: %s %s: %s, %s; %s", finding.kind, finding.name, fault, finding.deed, images)
+
+
+async def _set_within(stop: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return False
+    return True
