@@ -90,13 +90,12 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         collector = Collector(core)
         purge = Purge(core, collector)
         services = await _services(core, collector, purge, admin_token)
-        scrub = BackgroundScrub(core, collector)
         housekeeping = Housekeeping(core, collector, flush=[services.api_tokens.flush, services.robots.flush])
         await housekeeping.recover()  # from the tables alone, before the first request
         closing = opened.pop_all()
 
     async def lifespan(_: web.Application) -> AsyncIterator[None]:
-        async with closing, _background((housekeeping, purge, scrub), services.jobs):
+        async with closing, _background((housekeeping, purge, services.scrub), services.jobs):
             yield
 
     app = web.Application(client_max_size=settings.max_manifest_bytes)
@@ -129,6 +128,7 @@ async def _services(core: Core, collector: Collector, purge: Purge, admin_token:
         listing=Listing(core),
         registries=registries,
         jobs=Jobs(core, collector),
+        scrub=BackgroundScrub(core, collector),
     )
 
 

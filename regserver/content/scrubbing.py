@@ -8,20 +8,49 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 
+from regserver.config import Settings
 from regserver.content.collector import Collector
 from regserver.content.core import Core
 from regserver.content.pace import Slowly, Stopping
-from regserver.content.scrub import START, Deed, Finding, Scrubber
+from regserver.content.scrub import IMAGES, START, Deed, Finding, Scrubber
 from regserver.model.times import now_ms
 from regserver.storage.blobs.port import Pace, StoreFailed
 from regserver.storage.catalog import scrub
-from regserver.storage.catalog.scrub import PassRow, Position, Tally
-from regserver.storage.sql.port import DatabaseFailed, Transaction
+from regserver.storage.catalog.scrub import DamageRow, PassRow, Position, Tally
+from regserver.storage.sql.port import DatabaseFailed, Reader, Transaction
 
 log = logging.getLogger("regserver.scrub")
 
 PAUSE_SECONDS = 60.0  # before the first look after a start, between two, and after a failure
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the scrub stands. ``row``: the pass that runs, or the last that ended; None before the first."""
+
+    row: PassRow | None
+    settings: Settings
+    damaged_blobs: int
+    damaged_manifests: int
+
+    @property
+    def status(self) -> str:
+        if self.settings.scrub_bytes_per_second == 0:
+            return "off"
+        return "running" if self.row is not None and self.row.phase is not None else "waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something that is marked now. ``images`` as ``registry/image``, not all of very many."""
+
+    kind: str
+    digest: str
+    fault: str
+    found_at: int
+    images: tuple[str, ...]
 
 
 class BackgroundScrub:
@@ -29,6 +58,22 @@ class BackgroundScrub:
         self._core = core
         self._collector = collector
         self._pause = pause
+
+    async def standing(self) -> Standing:
+        async def body(reader: Reader) -> Standing:
+            row, counts = await scrub.latest_pass(reader), await scrub.rotten_counts(reader)
+            return Standing(row, self._core.settings, *counts)
+
+        return await self._core.db.read(body)
+
+    async def damage(self, limit: int, offset: int) -> tuple[list[Damage], int]:
+        """What is served to nobody until it is pushed again, the latest finding first, and how much there is."""
+
+        async def body(reader: Reader) -> tuple[list[Damage], int]:
+            found = [await _named(reader, row) for row in await scrub.damage(reader, limit, offset)]
+            return found, sum(await scrub.rotten_counts(reader))
+
+        return await self._core.db.read(body)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until ``stop``; not at all where the rate is 0. A failure is logged and tried again later."""
@@ -83,6 +128,14 @@ class BackgroundScrub:
                 await scrub.advance_pass(tx, position, tally, started_at)
 
         await self._core.db.write(body)
+
+
+async def _named(reader: Reader, row: DamageRow) -> Damage:
+    if row.kind == "manifest":
+        images = await scrub.image(reader, row.repository_id)
+    else:
+        images = await scrub.images(reader, row.digest, IMAGES)
+    return Damage(row.kind, row.digest, row.fault, row.at, tuple(images))
 
 
 def _say(finding: Finding) -> None:

@@ -34,6 +34,7 @@ class Group(Enum):
     ROBOTS = "Robots", "More accounts of a registry: for some images, for pulling alone, for a while."
     IMAGES = "Images", "What was pushed, and undo for what was deleted. An image exists while it has a tag."
     COLLECTION = "Garbage collection", "Gives back the space of what nothing holds any more."
+    SCRUB = "Scrub", "Whether what is stored still is what was pushed."
     TOKENS = "API tokens", "What programs call this API with. A token of docker's, or a robot's password, is none."
     AUDIT = "Audit log", "Who did what to what, and from where. Written with the change itself, kept for a set time."
     DESCRIPTION = "Description", "This description, for machines and for people."

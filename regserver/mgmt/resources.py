@@ -22,6 +22,7 @@ from regserver.model.access import Action
 from regserver.model.audit import AuditAction, AuditResult
 from regserver.storage.catalog.jobs import JobStatus
 from regserver.storage.catalog.registries import Status
+from regserver.storage.catalog.scrub import Rot
 
 # ---------------------------------------------------------------- registries
 
@@ -255,6 +256,36 @@ EXPLANATION = resource(
         "image": nullable(text("team/api")),
         "path": array(text("v1.2.0"), "From a tag down to the digest, the shortest way."),
         "until": nullable(time(), "When the lease or the window ends."),
+    },
+)
+
+# ---------------------------------------------------------------- scrub
+
+SCRUB = resource(
+    "Scrub",
+    {
+        "status": one_of(["running", "waiting", "off"]),
+        "bytes_per_second": whole(8388608, "What it reads at most; 0: it is off."),
+        "phase": one_of(["blobs", "manifests", "files", "usage", "done"]),
+        "progress": record({"done": whole(1073741824), "total": whole(2147483648)}, about="Bytes of the pass."),
+        "blobs_read": whole(1200),
+        "manifests_read": whole(90),
+        "damaged_blobs": whole(0, "Now, and served to nobody until they are pushed again."),
+        "damaged_manifests": whole(0),
+        "started_at": time(),
+        "completed_at": time(),
+        "next_at": time("When the next pass begins."),
+    },
+    optional=["phase", "progress", "blobs_read", "manifests_read", "started_at", "completed_at", "next_at"],
+)
+DAMAGE = resource(
+    "Damage",
+    {
+        "kind": one_of(["blob", "manifest"]),
+        "digest": digest(),
+        "fault": one_of(Rot),
+        "found_at": time(),
+        "images": array(text("my-images/api"), "Where it is used; not all of very many."),
     },
 )
 

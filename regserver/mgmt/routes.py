@@ -24,6 +24,7 @@ from regserver.mgmt.robots import (
     rotate_robot,
     update_robot,
 )
+from regserver.mgmt.scrub import get_scrub, list_damage
 from regserver.mgmt.tokens import create_token, delete_token, get_token, list_tokens, renew_token
 from regserver.mgmt.undo import list_history, restore_image, restore_tag
 from regserver.model.access import Access
@@ -67,6 +68,8 @@ _DESCRIBED = (
     Route("GET", _ONE + "/gc/{job_id}/report", Access.API_READ, get_report),
     Route("GET", _ONE + "/explain/{digest}", Access.API_READ, explain),
     Route("GET", "/v1/audit", Access.API_LIST, list_events),
+    Route("GET", "/v1/scrub", Access.API_ADMIN, get_scrub),
+    Route("GET", "/v1/scrub/damage", Access.API_ADMIN, list_damage),
     Route("GET", _TOKENS, Access.API_ADMIN, list_tokens),
     Route("POST", _TOKENS, Access.API_ADMIN, create_token, renew_token),
     Route("GET", _TOKEN, Access.API_ADMIN, get_token),

@@ -21,6 +21,7 @@ from regserver.content.jobs import Jobs
 from regserver.content.listing import Listing
 from regserver.content.manifests import Manifests
 from regserver.content.registries import Registries
+from regserver.content.scrubbing import BackgroundScrub
 from regserver.content.uploads import Uploads
 from regserver.model.access import Access, Caller, Target
 
@@ -43,6 +44,7 @@ class Services:
     listing: Listing
     registries: Registries
     jobs: Jobs
+    scrub: BackgroundScrub
 
 
 SERVICES = web.AppKey("services", Services)

@@ -60,7 +60,7 @@ def demanded(method: str, path: str) -> Access:
         return Access.OPEN
     if path in SPECIAL:
         return SPECIAL[path]
-    if path.startswith("/v1/tokens") or (method, path) == ("POST", "/v1/registries"):
+    if path.startswith(("/v1/tokens", "/v1/scrub")) or (method, path) == ("POST", "/v1/registries"):
         return Access.API_ADMIN
     if path.startswith("/v1/"):
         if path in ("/v1/registries", "/v1/audit"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from regserver.content.pace import at_once
 from regserver.model.digest import Digest
 from regserver.model.ids import new_secret
 from regserver.storage.catalog import blobs, usage
@@ -183,3 +184,46 @@ async def test_a_disk_that_is_gone_withdraws_nothing_and_says_what_to_do(registr
     (root / "elsewhere").rename(root / "blobs")
     for digest in digests:
         assert (await registry.send("GET", f"/v2/{REPOSITORY}/blobs/{digest}")).status == 200
+
+
+async def test_the_state_of_the_scrub_and_what_it_found_are_shown_to_administrators(
+    guarded: Registry, root: Path
+) -> None:
+    await guarded.make_robot("my")
+    services = services_of(guarded)
+    shown = (await call(guarded, "GET", "/scrub")).json["data"]
+    assert shown == {"status": "waiting", "bytes_per_second": 8388608, "damaged_blobs": 0, "damaged_manifests": 0}
+    content = make_content(1000)
+    digest = await push_blob(guarded, REPOSITORY, content)
+    flip(file_of(root, digest), 9)
+    assert await services.scrub.run_if_due(at_once, asyncio.Event())
+    shown = (await call(guarded, "GET", "/scrub")).json["data"]
+    assert (shown["status"], shown["phase"], shown["damaged_blobs"], shown["blobs_read"]) == ("waiting", "done", 1, 1)
+    assert shown["started_at"] <= shown["completed_at"] < shown["next_at"]
+    found = (await call(guarded, "GET", "/scrub/damage")).json
+    (damage,) = found["data"]
+    assert {**damage, "found_at": ""} == {
+        "kind": "blob",
+        "digest": digest,
+        "fault": "digest",
+        "found_at": "",
+        "images": ["my/api"],
+    }
+    await push_blob(guarded, REPOSITORY, content)
+    assert (await call(guarded, "GET", "/scrub/damage")).json["meta"]["total"] == 0
+
+
+async def test_a_pass_that_runs_shows_how_far_it_is(guarded: Registry) -> None:
+    await guarded.make_robot("my")
+    services = services_of(guarded)
+    for _ in range(101):
+        await push_blob(guarded, REPOSITORY, make_content(100))
+    stop = asyncio.Event()
+
+    async def once(_: int) -> None:
+        stop.set()
+
+    assert not await services.scrub.run_if_due(once, stop)
+    shown = (await call(guarded, "GET", "/scrub")).json["data"]
+    assert (shown["status"], shown["phase"], shown["blobs_read"]) == ("running", "blobs", 100)
+    assert 0 < shown["progress"]["done"] < shown["progress"]["total"]

@@ -108,10 +108,10 @@ async def test_a_reading_that_is_cancelled_gives_its_file_back(disk: FilesystemB
         reached.set()
         await asyncio.Event().wait()
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     task = asyncio.create_task(disk.rehash(key, digest, hang))
     await reached.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -28,6 +28,16 @@ class BlobRow(NamedTuple):
     rotten: str | None
 
 
+class DamageRow(NamedTuple):
+    """``repository_id`` is a manifest's; 0 with a blob. ``at`` in milliseconds."""
+
+    kind: str
+    digest: str
+    repository_id: int
+    fault: str
+    at: int
+
+
 BLOBS = "SELECT digest, size, key, rotten FROM blobs WHERE digest > $1 ORDER BY digest LIMIT $2"
 
 
@@ -119,6 +129,32 @@ ROTTEN_MANIFESTS = "SELECT count(*) FROM manifests WHERE rotten_at IS NOT NULL"
 async def rotten_counts(reader: Reader) -> tuple[int, int]:
     """How many blobs and manifests are marked now."""
     return (await reader.fetch(ROTTEN_BLOBS))[0][0], (await reader.fetch(ROTTEN_MANIFESTS))[0][0]
+
+
+DAMAGE = """
+WITH damage AS (
+    SELECT 'blob' AS kind, digest, 0 AS repository_id, rotten AS fault, rotten_at FROM blobs WHERE rotten IS NOT NULL
+    UNION ALL
+    SELECT 'manifest', digest, repository_id, 'digest', rotten_at FROM manifests WHERE rotten_at IS NOT NULL
+)
+SELECT kind, digest, repository_id, fault, rotten_at FROM damage
+ORDER BY rotten_at DESC, digest, repository_id LIMIT $1 OFFSET $2
+"""
+
+
+async def damage(reader: Reader, limit: int, offset: int) -> list[DamageRow]:
+    """What is marked now, the latest first."""
+    return [DamageRow(*row) for row in await reader.fetch(DAMAGE, limit, offset)]
+
+
+IMAGE = """
+SELECT g.name, r.name FROM repositories r JOIN registries g ON g.id = r.registry_id WHERE r.id = $1
+"""
+
+
+async def image(reader: Reader, repository_id: int) -> list[str]:
+    """The repository as ``registry/image``."""
+    return [f"{row[0]}/{row[1]}" for row in await reader.fetch(IMAGE, repository_id)]
 
 
 # -- manifests
