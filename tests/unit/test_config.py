@@ -35,6 +35,8 @@ EXAMPLES = {
     "audit-days": ("30", 30),
     "failed-logins-per-minute": ("0", 0),
     "requests-per-second": ("500", 500),
+    "scrub-bytes-per-second": ("0", 0),
+    "scrub-interval-seconds": ("3600", 3600),
     "log-format": ("json", "json"),
 }
 PAIRED = {"tls-cert": "tls-key", "tls-key": "tls-cert"}
