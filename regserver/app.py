@@ -34,6 +34,7 @@ from regserver.content.manifests import Manifests
 from regserver.content.pace import Slowly, at_once
 from regserver.content.purge import Purge
 from regserver.content.registries import Registries
+from regserver.content.schedule import CollectionSchedule
 from regserver.content.scrub import START, Finding, Scrubber
 from regserver.content.scrubbing import BackgroundScrub
 from regserver.content.uploads import Uploads
@@ -90,12 +91,13 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         collector = Collector(core)
         purge = Purge(core, collector)
         services = await _services(core, collector, purge, admin_token)
+        schedule = CollectionSchedule(core, collector, services.jobs)
         housekeeping = Housekeeping(core, collector, flush=[services.api_tokens.flush, services.robots.flush])
         await housekeeping.recover()  # from the tables alone, before the first request
         closing = opened.pop_all()
 
     async def lifespan(_: web.Application) -> AsyncIterator[None]:
-        async with closing, _background((housekeeping, purge, services.scrub), services.jobs):
+        async with closing, _background((housekeeping, purge, services.scrub, schedule), services.jobs):
             yield
 
     app = web.Application(client_max_size=settings.max_manifest_bytes)

@@ -50,6 +50,7 @@ class Settings:
     audit_days: int = 90  # how long a line of the audit log is kept
     failed_logins_per_minute: int = 20  # of one name from one address; 0: no limit
     requests_per_second: int = 0  # of one address, and of one credential; 0: no limit
+    collect_interval_seconds: int = 86400  # from one collection of a registry to the schedule's next; 0: none
     scrub_bytes_per_second: int = 8 * 2**20  # what the scrub in the background reads; 0: it does not run
     scrub_interval_seconds: int = 7 * 86400  # from the end of one pass to the beginning of the next
     log_format: str = "text"
@@ -151,6 +152,22 @@ SETTINGS = (
         whole(60, 30 * DAY),
         "3600",
         "how often a registry's retention looks what it may delete; the first time so long after it was set",
+    ),
+    Setting(
+        "undo-seconds",
+        "undo_seconds",
+        "N",
+        whole(0, 3650 * DAY),
+        "604800",
+        "how long the scheduled collection leaves what lost its last tag, so that it can be undone",
+    ),
+    Setting(
+        "collect-interval-seconds",
+        "collect_interval_seconds",
+        "N",
+        whole(0, 3650 * DAY),
+        "86400",
+        "how often each registry is collected on schedule; 0 turns it off",
     ),
     Setting(
         "epoch-seconds", "epoch_seconds", "N", whole(1, 3600), "60", "the grain of every age that permits a deletion"

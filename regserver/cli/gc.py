@@ -26,6 +26,7 @@ _LIST = (
     Column("BLOBS", "blobs_deleted"),
     Column("MANIFESTS", "manifests_deleted"),
     Column("STARTED", "started_at", when),
+    Column("BY", "started_by"),
 )
 _ONE = (
     Column("Job", "job_id"),
@@ -36,6 +37,8 @@ _ONE = (
     Column("Manifests", "manifests_deleted"),
     Column("Error", "error"),
     Column("Started", "started_at", when),
+    Column("By", "started_by"),
+    Column("Cancelled by", "cancelled_by"),
     Column("Completed", "completed_at", when),
 )
 _REPORT = (
@@ -101,6 +104,20 @@ def show_job(session: Session, options: argparse.Namespace) -> None:
     _say_held(session, job)
 
 
+def cancel_job(session: Session, options: argparse.Namespace) -> None:
+    """The one of that id, or the one that runs. One that has ended is no error: it is shown as it ended."""
+    path = f"{session.registry_path(options.registry)}/gc"
+    name = plain(options.registry)
+    if options.job is None:
+        latest = session.api.pages(path, None, 1)
+        if not latest or latest[0]["status"] != "running":
+            hint = f"`regserver gc list {name}` shows those that have ended"
+            raise CommandError("no collection runs", NOT_FOUND, hint=hint)
+        options.job = latest[0]["job_id"]
+    session.subject = f"collection {options.job} of {options.registry}"
+    session.out.record(session.api.send("POST", f"{path}/{part(options.job)}/cancel"), _ONE)
+
+
 def dry_run(session: Session, options: argparse.Namespace) -> None:
     path = f"{session.registry_path(options.registry)}/gc"
     job = session.api.send("POST", path, {"dry_run": True})
@@ -163,6 +180,13 @@ COMMANDS = (
         "regserver gc status my-images",
         show_job,
         (_REGISTRY, argument("job", metavar="JOB", nargs="?", help="its id; the latest without it")),
+    ),
+    Command(
+        "cancel",
+        "end the collection that runs; what it has freed stays freed",
+        "regserver gc cancel my-images",
+        cancel_job,
+        (_REGISTRY, argument("job", metavar="JOB", nargs="?", help="its id; the one that runs without it")),
     ),
     Command(
         "dry-run", "say what a collection would take", "regserver gc dry-run my-images", dry_run, (_REGISTRY, *LISTED)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from regserver.content.core import Core
 from regserver.model.digest import Digest
 from regserver.storage.blobs.port import StoredFile
-from regserver.storage.catalog import blobs, clock, garbage, leases, manifests, repositories
+from regserver.storage.catalog import blobs, clock, garbage, jobs, leases, manifests, repositories
 from regserver.storage.sql.port import Reader, Transaction
 
 BATCH = 200
@@ -63,13 +64,15 @@ class Collector:
         """Frees what nothing in this registry holds any more; blobs go when no registry links them.
 
         ``patient`` (the collection in the background) also waits out the undo window of deleted tags. With a
-        ``job_id`` the freed bytes are credited to that row of ``gc_jobs``, by whichever collector unlinks them.
+        ``job_id`` what was taken is credited to that row of ``gc_jobs`` as it is taken, freed bytes by whichever
+        collector unlinks them. ``progress`` is called after each batch, and ends the collection by raising.
         """
         tell, report = progress or _silent, Report()
         await self._expire_leases()
-        report.manifests_deleted = await self._drop_manifests(registry_id, tell, patient=patient)
+        report.manifests_deleted = await self._drop_manifests(registry_id, tell, job_id, patient=patient)
         report.links_dropped = await self._drop_links(registry_id, tell)
-        await self.condemn(job_id, tell)
+        if report.links_dropped or not patient:  # it walks all blobs, which the schedule does once for all registries
+            await self.condemn(job_id, tell)
         blobs_reaped, bytes_reaped = await self.reap(tell)
         while job_id is not None and await garbage.waiting(self._core.db, job_id):
             await self.reap(tell)  # another collector was unlinking the same files and has not forgotten them yet
@@ -142,8 +145,9 @@ class Collector:
 
     # -- the steps of one registry
 
-    async def _drop_manifests(self, registry_id: str, tell: Listener, *, patient: bool) -> int:
+    async def _drop_manifests(self, registry_id: str, tell: Listener, job_id: str | None, *, patient: bool) -> int:
         count, seen, after = 0, 0, (0, "")
+        total = await self._core.db.read(partial(garbage.count_untagged, registry_id=registry_id))
         while True:
 
             async def look(reader: Reader, after: tuple[int, str] = after) -> list[tuple[int, str]]:
@@ -156,20 +160,24 @@ class Collector:
 
             async def body(tx: Transaction, batch: list[tuple[int, str]] = batch) -> int:
                 limits = await floors(self._core, tx, patient=patient)
-                return sum([await drop_manifest(tx, registry_id, *candidate, limits) for candidate in batch])
+                dropped = sum([await drop_manifest(tx, registry_id, *candidate, limits) for candidate in batch])
+                if job_id is not None and dropped:
+                    await jobs.credit_manifests(tx, job_id, dropped)
+                return dropped
 
             count += await self._core.db.write(body)
             after, seen = batch[-1], seen + len(batch)
-            await tell(Progress("manifests", seen, seen))
+            await tell(Progress("manifests", seen, max(seen, total)))
 
     async def _drop_links(self, registry_id: str, tell: Listener) -> int:
         count, known = 0, await repositories.in_registry(self._core.db, registry_id)
         for place, repository_id in enumerate(known, 1):
-            count += await self._drop_links_of(registry_id, repository_id)
-            await tell(Progress("links", place, len(known)))
+            count += await self._drop_links_of(
+                registry_id, repository_id, partial(tell, Progress("links", place, len(known)))
+            )
         return count
 
-    async def _drop_links_of(self, registry_id: str, repository_id: int) -> int:
+    async def _drop_links_of(self, registry_id: str, repository_id: int, tell: Callable[[], Awaitable[None]]) -> int:
         count, after, more = 0, "", True
         while more:
 
@@ -183,6 +191,7 @@ class Collector:
             dropped = await self._core.db.write(body)
             count, more = count + len(dropped), len(dropped) == BATCH
             after = dropped[-1] if dropped else after
+            await tell()
         return count
 
     async def _expire_leases(self) -> None:

@@ -1,4 +1,8 @@
-"""Collections that a person asked for, as jobs with a row: found again by their id, resumed after a restart."""
+"""Collections as jobs with a row: found again by their id, resumed after a restart, cancelled from anywhere.
+
+A job that is asked for again while it runs goes round once more before it ends: who deletes something and then asks has
+the space back when the job says ``completed``, wherever the job stood.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from regserver.content.collector import Collector, Progress, Report
+from regserver.content.collector import Collector, Progress
 from regserver.content.core import Core
 from regserver.content.explain import Explain
 from regserver.errors import ErrorCode, RegistryError
@@ -19,13 +23,18 @@ from regserver.model.ids import new_id
 from regserver.model.times import now_ms
 from regserver.storage.blobs.port import StoreFailed
 from regserver.storage.catalog import audit, jobs, registries
-from regserver.storage.catalog.jobs import JobRow
+from regserver.storage.catalog.jobs import JobRow, JobStatus
 from regserver.storage.catalog.registries import Status
 from regserver.storage.sql.port import DatabaseFailed, Reader, Transaction
 
 log = logging.getLogger("regserver.jobs")
 
 PROGRESS_SECONDS = 0.5  # between two writes of a job's progress
+CANCELLED = "cancelled; what it had freed stays freed"
+
+
+class JobEnded(Exception):
+    """The row says that the job has ended, and it is not this run that ended it."""
 
 
 class Jobs:
@@ -36,16 +45,24 @@ class Jobs:
         self._collector = collector
         self._explain = Explain(core)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closed = False
 
-    async def start(self, registry_id: str, by: Actor = SERVER) -> JobRow:
-        """A new job, running; or the one that runs already. Raises RegistryError NOT_FOUND, NOT_READY."""
+    async def start(self, registry_id: str, by: Actor = SERVER, *, patient: bool = False) -> JobRow:
+        """A new job, running; or the one that runs already. Raises RegistryError NOT_FOUND, NOT_READY.
+
+        ``patient``, for the schedule: it leaves what can be undone, and adds nothing to a job that runs.
+        """
         job_id = new_id("gc")
 
         async def body(tx: Transaction) -> JobRow:
             await _ready(tx, registry_id)
-            job = await jobs.insert_or_running(tx, job_id, registry_id, now_ms())
+            now = now_ms()
+            job = await jobs.insert_or_running(tx, job_id, registry_id, now, by=by.subject, patient=patient)
             if job.id == job_id:
+                await registries.collected(tx, registry_id, now)
                 await audit.record(tx, by, AuditAction.GC_START, registry_id=registry_id, reference=job_id)
+            elif not patient:
+                await jobs.ask_again(tx, job.id)
             return job
 
         job = await self._core.db.write(body)
@@ -67,7 +84,7 @@ class Jobs:
             await _ready(tx, registry_id)
             text = json.dumps(found)
             await audit.record(tx, by, AuditAction.GC_DRY_RUN, registry_id=registry_id, reference=job_id)
-            return await jobs.insert_forecast(tx, job_id, registry_id, counts, text, (started, now_ms()))
+            return await jobs.insert_forecast(tx, job_id, registry_id, counts, text, (started, now_ms()), by.subject)
 
         return await self._core.db.write(body)
 
@@ -91,6 +108,29 @@ class Jobs:
 
         return await self._core.db.read(body)
 
+    async def cancel(self, registry_id: str, job_id: str, by: Actor) -> JobRow:
+        """Ends a running job before its next batch; what it has freed stays freed. One that has ended is left as it is.
+
+        Raises RegistryError NOT_FOUND.
+        """
+
+        async def body(tx: Transaction) -> JobRow:
+            job = await jobs.by_id(tx, registry_id, job_id)
+            if job is None:
+                raise RegistryError(ErrorCode.NOT_FOUND)
+            if await jobs.cancel(tx, job_id, CANCELLED, by.subject, now_ms()):
+                await audit.record(tx, by, AuditAction.GC_CANCEL, registry_id=registry_id, reference=job_id)
+            return await jobs.by_id(tx, registry_id, job_id) or job
+
+        return await self._core.db.write(body)
+
+    async def until_ended(self, job: JobRow) -> bool:
+        """Returns when this process has ended the job, whichever way; False, and at once, if it does not run here."""
+        task = self._tasks.get(job.id)
+        if task is not None:
+            await asyncio.wait({task})
+        return task is not None
+
     async def resume(self) -> None:
         """Goes on with what ran when the last process ended. A collection may always be begun again."""
         for job in await jobs.all_running(self._core.db):
@@ -98,32 +138,42 @@ class Jobs:
 
     async def close(self) -> None:
         """Ends the tasks; their rows stay ``running`` for the next process."""
+        self._closed = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _run(self, job: JobRow) -> None:
+        if self._closed:
+            return  # the next process resumes it
         task = asyncio.create_task(self._collect(job), name=job.id)
         self._tasks[job.id] = task
         task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
 
     async def _collect(self, job: JobRow) -> None:
         try:
-            report = await self._collector.collect(job.registry_id, _Noted(self._core, job.id).note, job_id=job.id)
-            await self._complete(job, report)
+            round_: JobRow | None = job
+            while round_ is not None and round_.status is JobStatus.RUNNING:
+                round_ = await self._go_round(round_)
+        except JobEnded:
+            log.info("collection %s of %s was cancelled", job.id, job.registry_id)
         except Exception as error:
             log.exception("collection %s of %s failed", job.id, job.registry_id)
             with contextlib.suppress(DatabaseFailed):  # then it stays running, and the next process resumes it
                 await self._fail(job, error)
 
-    async def _complete(self, job: JobRow, report: Report) -> None:
+    async def _go_round(self, job: JobRow) -> JobRow | None:
+        """One collection; returns the job as it is then: running if it was asked for again meanwhile."""
+        noted = _Noted(self._core, job.id)
+        report = await self._collector.collect(job.registry_id, noted.note, job_id=job.id, patient=job.patient)
         held = json.dumps({"held": [asdict(held) for held in report.held]})
 
-        async def body(tx: Transaction) -> None:
-            await jobs.complete(tx, job.id, report.manifests_deleted, held, now_ms())
+        async def body(tx: Transaction) -> JobRow | None:
+            await jobs.complete(tx, job.id, job.asked, held, now_ms())
+            return await jobs.by_id(tx, job.registry_id, job.id)
 
-        await self._core.db.write(body)
+        return await self._core.db.write(body)
 
     async def _fail(self, job: JobRow, error: Exception) -> None:
         if isinstance(error, StoreFailed) and error.fatal:
@@ -145,6 +195,9 @@ class _Noted:
         self._next = 0.0
 
     async def note(self, progress: Progress) -> None:
+        """Raises JobEnded once the job does not run any more: somebody has cancelled it, here or elsewhere."""
+        if not await jobs.is_running(self._core.db, self._job_id):
+            raise JobEnded
         if progress.phase == self._phase and time.monotonic() < self._next:
             return
         self._phase, self._next = progress.phase, time.monotonic() + PROGRESS_SECONDS

@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from regserver.content.waiting import set_within
+
 LATE_SECONDS = 0.005  # a loop that comes back later than this has requests to serve
 REST_FACTOR = 10
 LONGEST_REST = 1.0
@@ -25,12 +27,12 @@ class Slowly:
         stop: asyncio.Event,
         *,
         clock: Callable[[], float] = time.monotonic,
-        wait: Callable[[asyncio.Event, float], Awaitable[None]] | None = None,
+        wait: Callable[[asyncio.Event, float], Awaitable[bool]] = set_within,
     ) -> None:
         self._rate = bytes_per_second
         self._stop = stop
         self._clock = clock
-        self._wait = wait or _until
+        self._wait = wait
         self._next = 0.0
 
     async def __call__(self, count: int) -> None:
@@ -49,11 +51,3 @@ class Slowly:
 
 async def at_once(_: int) -> None:
     """A ``Pace`` without a limit."""
-
-
-async def _until(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

@@ -15,6 +15,7 @@ from regserver.content.collector import Collector
 from regserver.content.core import Core
 from regserver.content.pace import Slowly, Stopping
 from regserver.content.scrub import IMAGES, START, Deed, Finding, Scrubber
+from regserver.content.waiting import set_within
 from regserver.model.times import now_ms
 from regserver.storage.blobs.port import Pace, StoreFailed
 from regserver.storage.catalog import scrub
@@ -78,7 +79,7 @@ class BackgroundScrub:
     async def run(self, stop: asyncio.Event) -> None:
         """Works until ``stop``; not at all where the rate is 0. A failure is logged and tried again later."""
         rate = self._core.settings.scrub_bytes_per_second
-        while rate and not await _set_within(stop, self._pause):
+        while rate and not await set_within(stop, self._pause):
             try:
                 await self.run_if_due(Slowly(rate, stop), stop)
             except Stopping:
@@ -142,12 +143,3 @@ def _say(finding: Finding) -> None:
     if finding.deed is not Deed.KNOWN:
         fault, images = finding.fault or "sound again", ", ".join(finding.images) or "no image"
         log.warning("scrub: %s %s: %s, %s; %s", finding.kind, finding.name, fault, finding.deed, images)
-
-
-async def _set_within(stop: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return False
-    return True

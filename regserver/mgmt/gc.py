@@ -45,6 +45,14 @@ async def get_job(request: web.Request, call: Call) -> web.Response:
     return answers.single(_job(await call.services.jobs.get(registry.id, paths.job_id(request))))
 
 
+@operation(Group.COLLECTION, "Cancel a collection", data=JOB)
+async def cancel_job(request: web.Request, call: Call) -> web.Response:
+    """It ends before its next batch, with status `failed` and `cancelled_by`; what it has freed stays freed. A job that
+    has ended is answered as it is."""
+    registry = await call.services.registries.get(paths.registry_id(request))
+    return answers.single(_job(await call.services.jobs.cancel(registry.id, paths.job_id(request), call.caller.actor)))
+
+
 @operation(Group.COLLECTION, "List collections", items=JOB)
 async def list_jobs(request: web.Request, call: Call) -> web.Response:
     """The newest first."""
@@ -102,6 +110,8 @@ def _job(row: JobRow) -> dict[str, Any]:
         "manifests_deleted": row.manifests_deleted,
         **_report(row),
         **({"error": row.error} if row.error else {}),
+        **({"started_by": row.started_by} if row.started_by else {}),
+        **({"cancelled_by": row.cancelled_by} if row.cancelled_by else {}),
         "started_at": rfc3339(row.started_at),
         **({"completed_at": rfc3339(row.completed_at)} if row.completed_at else {}),
     }

@@ -232,9 +232,11 @@ JOB = resource(
             "What a push in progress still holds, and for at most how many seconds.",
         ),
         "error": text("", "Why it failed."),
+        "started_by": text("admin", "schedule, where the server did it by itself."),
+        "cancelled_by": text("admin", "Where somebody ended it; the status is failed."),
         "completed_at": time(),
     },
-    optional=["dry_run", "held", "error", "completed_at"],
+    optional=["dry_run", "held", "error", "started_by", "cancelled_by", "completed_at"],
 )
 REPORT_ITEM = resource(
     "ReportItem",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from regserver.mgmt.audit import list_events
 from regserver.mgmt.credentials import get_credentials, renew_credentials, rotate_credentials
-from regserver.mgmt.gc import explain, get_job, get_report, list_jobs, start_job
+from regserver.mgmt.gc import cancel_job, explain, get_job, get_report, list_jobs, start_job
 from regserver.mgmt.images import delete_image, delete_tag, get_image, get_tag, list_images, list_tags
 from regserver.mgmt.openapi import describing
 from regserver.mgmt.policies import try_retention
@@ -65,6 +65,7 @@ _DESCRIBED = (
     Route("POST", _ONE + "/gc", Access.API_WRITE, start_job),
     Route("GET", _ONE + "/gc", Access.API_READ, list_jobs),
     Route("GET", _ONE + "/gc/{job_id}", Access.API_READ, get_job),
+    Route("POST", _ONE + "/gc/{job_id}/cancel", Access.API_WRITE, cancel_job),
     Route("GET", _ONE + "/gc/{job_id}/report", Access.API_READ, get_report),
     Route("GET", _ONE + "/explain/{digest}", Access.API_READ, explain),
     Route("GET", "/v1/audit", Access.API_LIST, list_events),

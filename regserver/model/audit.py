@@ -47,6 +47,7 @@ class AuditAction(StrEnum):
     MANIFEST_QUARANTINE = "manifest.quarantine"
     MANIFEST_HEAL = "manifest.heal"
     GC_START = "gc.start"
+    GC_CANCEL = "gc.cancel"
     GC_DRY_RUN = "gc.dry_run"
 
 

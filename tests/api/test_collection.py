@@ -45,6 +45,7 @@ async def test_status_shows_what_is_documented_once_the_job_has_completed(guarde
         "blobs_deleted": 0,
         "manifests_deleted": 0,
         "held": [],
+        "started_by": "admin",
         "started_at": job["started_at"],
         "completed_at": job["completed_at"],
     }
@@ -108,7 +109,7 @@ async def test_a_job_that_ran_when_the_server_ended_completes_after_its_restart(
         await call(guarded, "DELETE", f"/registries/{identity}/images/gone")
 
         async def begin(tx: Transaction) -> None:
-            await jobs.insert_or_running(tx, job_id, identity, 1)
+            await jobs.insert_or_running(tx, job_id, identity, 1, by="admin")
 
         await services_of(guarded).core.db.write(begin)
     async with served_app(root) as client:

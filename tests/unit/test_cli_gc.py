@@ -63,3 +63,26 @@ def test_who_stops_waiting_is_told_that_the_collection_goes_on(server: Scripted,
         process.wait()
     assert process.returncode == 130
     assert err == f"the collection goes on; `regserver gc status {ID} gc_1` shows how it stands\n"
+
+
+def one_job(**fields: object) -> dict[str, object]:
+    return {"data": [{**RUNNING, **fields}], "meta": {"total": 1, "page": 1, "per_page": 1}}
+
+
+async def test_cancel_ends_the_collection_that_runs(tmp_path: Path) -> None:
+    with scripted() as server:
+        server.answer(200, {"data": {"id": ID, "name": "mine"}})
+        server.answer(200, one_job())
+        server.answer(200, {"data": {**FAILED, "cancelled_by": "admin"}})
+        ended = await Shell(tmp_path, server.url).run("gc", "cancel", ID)
+        asked = [(method, path) for method, path, _ in server.asked]
+    assert (ended.code, "Cancelled by  admin" in ended.out) == (0, True)
+    assert asked[-1] == ("POST", f"/v1/registries/{ID}/gc/gc_1/cancel")
+
+
+async def test_cancel_where_none_runs_ends_with_3(tmp_path: Path) -> None:
+    with scripted() as server:
+        server.answer(200, {"data": {"id": ID, "name": "mine"}})
+        server.answer(200, one_job(status="completed"))
+        ended = await Shell(tmp_path, server.url).run("gc", "cancel", ID)
+    assert (ended.code, "no collection runs" in ended.err) == (3, True)

@@ -22,6 +22,8 @@ EXAMPLES = {
     "upload-ttl-seconds": ("86400", 86400),
     "untagged-seconds": ("0", 0),
     "retention-seconds": ("600", 600),
+    "undo-seconds": ("0", 0),
+    "collect-interval-seconds": ("0", 0),
     "epoch-seconds": ("1", 1),
     "token-seconds": ("900", 900),
     "allow-sparse": ("on", True),

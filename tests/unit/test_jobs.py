@@ -31,14 +31,14 @@ class FakeCollector:
         self.told = asyncio.Event()
         self._failure = failure
 
-    async def collect(self, registry_id: str, progress: Any, *, job_id: str) -> Report:
+    async def collect(self, registry_id: str, progress: Any, *, job_id: str, patient: bool) -> Report:
         self.runs.append((registry_id, job_id))
         await progress(Progress("links", 3, 9))
         self.told.set()
         await self.go_on.wait()
         if self._failure is not None:
             raise self._failure
-        return Report(manifests_deleted=2, held=[Held("api", "sha256:00", 60)])
+        return Report(held=[Held("api", "sha256:00", 60)])
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ async def test_a_job_runs_and_completes_with_what_the_collection_reports(store: 
     assert (job.status, job.phase) == (JobStatus.RUNNING, "waiting")
     assert (running.status, running.phase, running.done, running.total) == (JobStatus.RUNNING, "links", 3, 9)
     assert running.completed_at is None
-    assert (done.status, done.phase, done.manifests_deleted) == (JobStatus.COMPLETED, "done", 2)
+    assert (done.status, done.phase) == (JobStatus.COMPLETED, "done")
     assert done.completed_at is not None
     assert done.report == '{"held": [{"image": "api", "digest": "sha256:00", "seconds": 60}]}'
     assert collector.runs == [(REGISTRY, job.id)]

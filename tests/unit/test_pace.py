@@ -18,10 +18,11 @@ class Time:
     def read(self) -> float:
         return self.now
 
-    async def wait(self, stop: asyncio.Event, seconds: float) -> None:
+    async def wait(self, stop: asyncio.Event, seconds: float) -> bool:
         self.waits.append(seconds)
         self.now += seconds + self.late
         self.late = 0.0
+        return stop.is_set()
 
 
 def slowly(time: Time, rate: int, stop: asyncio.Event | None = None) -> Slowly:

@@ -20,6 +20,18 @@ async def untagged_manifests(reader: Reader, registry_id: str, after: tuple[int,
     return await reader.fetch(UNTAGGED, registry_id, after[0], after[1], limit)
 
 
+UNTAGGED_COUNT = """
+SELECT count(*) FROM repositories r JOIN manifests m ON m.repository_id = r.id
+WHERE r.registry_id = $1
+  AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = m.repository_id AND t.digest = m.digest)
+"""
+
+
+async def count_untagged(reader: Reader, registry_id: str) -> int:
+    """How many manifests without a tag of their own the registry has. Walks its manifests: off the loop."""
+    return int((await reader.fetch(UNTAGGED_COUNT, registry_id))[0][0])
+
+
 KEEPERS = """
 SELECT parent FROM manifest_children WHERE repository_id = $1 AND child = $2
 UNION

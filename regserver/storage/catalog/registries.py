@@ -158,8 +158,8 @@ def escape_like(text: str) -> str:
 
 
 _INSERT = """
-INSERT INTO registries (id, name, status, public, quota_bytes, created_at, updated_at)
-VALUES ($1, $2, $3, $4, $5, $6, $6)
+INSERT INTO registries (id, name, status, public, quota_bytes, created_at, updated_at, collected_at)
+VALUES ($1, $2, $3, $4, $5, $6, $6, $6)
 ON CONFLICT (name) WHERE status <> 'deleting' DO NOTHING
 RETURNING id, name, status, status_message, public, quota_bytes, used_bytes, created_at, updated_at
 """
@@ -215,3 +215,23 @@ _IN_STATUS = "SELECT id FROM registries WHERE status = $1 ORDER BY id"
 
 async def in_status(reader: Reader, status: Status) -> list[str]:
     return [row[0] for row in await reader.fetch(_IN_STATUS, str(status))]
+
+
+_COLLECTED = "UPDATE registries SET collected_at = $2 WHERE id = $1"
+
+
+async def collected(tx: Transaction, registry_id: str, now: int) -> None:
+    """A collection begins: the schedule's next one is an interval away."""
+    await tx.execute(_COLLECTED, registry_id, now)
+
+
+_UNCOLLECTED = """
+SELECT id FROM registries WHERE status = 'active' AND (collected_at <= $1 OR collected_at > $2)
+ORDER BY collected_at, id LIMIT $3
+"""
+
+
+async def uncollected(reader: Reader, since: int, now: int, limit: int) -> list[str]:
+    """Registries whose last collection began at ``since`` or before, the longest ago first; or in a future that a
+    clock has taken back."""
+    return [row[0] for row in await reader.fetch(_UNCOLLECTED, since, now, limit)]

@@ -22,3 +22,15 @@ CREATE TABLE scrub (
     started_at BIGINT NOT NULL,
     ended_at BIGINT
 );
+
+-- When a collection of the registry last began, in milliseconds: the schedule's next one is an interval after it.
+ALTER TABLE registries ADD COLUMN collected_at BIGINT NOT NULL DEFAULT 0;
+UPDATE registries SET collected_at = created_at;
+CREATE INDEX registries_by_collection ON registries (collected_at) WHERE status = 'active';
+
+-- started_by, cancelled_by: whose doing it was. patient: it waits out the window in which a deleted tag can be undone;
+-- nobody but the schedule does. asked: how often it was asked for while it ran; it ends with a run begun after the last.
+ALTER TABLE gc_jobs ADD COLUMN started_by {TEXT} NOT NULL DEFAULT '';
+ALTER TABLE gc_jobs ADD COLUMN cancelled_by {TEXT};
+ALTER TABLE gc_jobs ADD COLUMN patient INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE gc_jobs ADD COLUMN asked BIGINT NOT NULL DEFAULT 1;
