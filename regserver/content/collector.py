@@ -59,19 +59,26 @@ class Collector:
         self._core = core
 
     async def collect(
-        self, registry_id: str, progress: Listener | None = None, *, job_id: str | None = None, patient: bool = False
+        self,
+        registry_id: str,
+        progress: Listener | None = None,
+        *,
+        job_id: str | None = None,
+        patient: bool = False,
+        loose: bool = True,
     ) -> Report:
         """Frees what nothing in this registry holds any more; blobs go when no registry links them.
 
-        ``patient`` (the collection in the background) also waits out the undo window of deleted tags. With a
-        ``job_id`` what was taken is credited to that row of ``gc_jobs`` as it is taken, freed bytes by whichever
-        collector unlinks them. ``progress`` is called after each batch, and ends the collection by raising.
+        ``patient`` (the collection in the background) also waits out the undo window of deleted tags. ``loose``: looks
+        for blobs to condemn even where no link has gone, as a run before may have dropped it. With a ``job_id`` what
+        was taken is credited to that row of ``gc_jobs`` as it is taken, freed bytes by whichever collector unlinks
+        them. ``progress`` is called after each batch, and ends the collection by raising.
         """
         tell, report = progress or _silent, Report()
         await self._expire_leases()
         report.manifests_deleted = await self._drop_manifests(registry_id, tell, job_id, patient=patient)
         report.links_dropped = await self._drop_links(registry_id, tell)
-        if report.links_dropped or not patient:  # it walks all blobs, which the schedule does once for all registries
+        if loose or report.links_dropped:
             await self.condemn(job_id, tell)
         blobs_reaped, bytes_reaped = await self.reap(tell)
         while job_id is not None and await garbage.waiting(self._core.db, job_id):
@@ -148,6 +155,7 @@ class Collector:
     async def _drop_manifests(self, registry_id: str, tell: Listener, job_id: str | None, *, patient: bool) -> int:
         count, seen, after = 0, 0, (0, "")
         total = await self._core.db.read(partial(garbage.count_untagged, registry_id=registry_id))
+        await tell(Progress("manifests", 0, total))  # before anything goes: from here on the job has begun
         while True:
 
             async def look(reader: Reader, after: tuple[int, str] = after) -> list[tuple[int, str]]:

@@ -166,7 +166,9 @@ class Jobs:
     async def _go_round(self, job: JobRow) -> JobRow | None:
         """One collection; returns the job as it is then: running if it was asked for again meanwhile."""
         noted = _Noted(self._core, job.id)
-        report = await self._collector.collect(job.registry_id, noted.note, job_id=job.id, patient=job.patient)
+        report = await self._collector.collect(
+            job.registry_id, noted.note, job_id=job.id, patient=job.patient, loose=not (job.patient and job.is_fresh)
+        )
         held = json.dumps({"held": [asdict(held) for held in report.held]})
 
         async def body(tx: Transaction) -> JobRow | None:

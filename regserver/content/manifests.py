@@ -16,7 +16,7 @@ from regserver.model.digest import Digest
 from regserver.model.manifest import Manifest, parse_manifest
 from regserver.model.names import Reference, Tag
 from regserver.model.times import now_ms
-from regserver.storage.catalog import audit, clock, manifests, repositories, tags
+from regserver.storage.catalog import audit, clock, manifests, repositories, scrub, tags
 from regserver.storage.sql.port import Reader, Transaction
 
 LARGE = 64 * 2**10  # bytes; larger ones are parsed and read off the event loop
@@ -53,9 +53,12 @@ class Manifests:
     async def stat(self, target: Target, caller: Caller, reference: Reference) -> ManifestInfo:
         """What a reference names (end-3, HEAD); by digest, to who may push here, a promise.
 
-        Raises RegistryError MANIFEST_UNKNOWN.
+        Who may push is told that it is not there while something that it needs has rotted: clients that ask first would
+        push nothing at all. Raises RegistryError MANIFEST_UNKNOWN.
         """
         row = await self._find(target, reference)
+        if Action.PUSH in target.rights and await scrub.is_hollow(self._core.db, row.repository_id, row.digest):
+            raise _unknown(reference)
         if isinstance(reference, Digest) and Action.PUSH in target.rights:
             await self._promise(target, caller, reference)
         return ManifestInfo(Digest(row.digest), row.media_type, row.size)

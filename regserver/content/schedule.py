@@ -60,7 +60,8 @@ class CollectionSchedule:
             with contextlib.suppress(RegistryError):  # it has gone meanwhile, or is going
                 count += await self._collect(registry_id)
         if count and not stop.is_set():
-            await self._collector.condemn()  # once for all of them: what no registry links, however it came to that
+            # It walks all blobs: once for all of them, and a job only where it has dropped a link.
+            await self._collector.condemn()
             await self._collector.reap()
         return count
 

@@ -41,6 +41,8 @@ WALKS = {
     "audit.OLDEST: audit": "stops at LIMIT, in the order of the key",
     "garbage.BATCH: trash": "stops at LIMIT, in the order of the key",
     "registries._PAGES: registries": "a filter looks into every tenant's name, and the total counts those it finds",
+    "scrub.ANY_ROTTEN: blobs": "an index of nothing but what has rotted",
+    "scrub.ANY_ROTTEN: manifests": "an index of nothing but what has rotted",
     "scrub.DAMAGE: blobs": "an index of nothing but what has rotted",
     "scrub.DAMAGE: manifests": "an index of nothing but what has rotted",
     "scrub.ROTTEN_BLOBS: blobs": "an index of nothing but what has rotted",

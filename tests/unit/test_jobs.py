@@ -31,7 +31,7 @@ class FakeCollector:
         self.told = asyncio.Event()
         self._failure = failure
 
-    async def collect(self, registry_id: str, progress: Any, *, job_id: str, patient: bool) -> Report:
+    async def collect(self, registry_id: str, progress: Any, *, job_id: str, patient: bool, loose: bool) -> Report:
         self.runs.append((registry_id, job_id))
         await progress(Progress("links", 3, 9))
         self.told.set()

@@ -32,7 +32,13 @@ class Watched(Collector):
         self.patience: list[bool] = []
 
     async def collect(
-        self, registry_id: str, progress: Listener | None = None, *, job_id: str | None = None, patient: bool = False
+        self,
+        registry_id: str,
+        progress: Listener | None = None,
+        *,
+        job_id: str | None = None,
+        patient: bool = False,
+        loose: bool = True,
     ) -> Report:
         async def tell(at: Progress) -> None:
             if self.at.get(at.phase):
@@ -41,7 +47,7 @@ class Watched(Collector):
                 await progress(at)
 
         self.patience.append(patient)
-        return await super().collect(registry_id, tell, job_id=job_id, patient=patient)
+        return await super().collect(registry_id, tell, job_id=job_id, patient=patient, loose=loose)
 
 
 @pytest.fixture
@@ -64,6 +70,10 @@ async def ended(jobs: Jobs, job: JobRow) -> JobRow:
     async with asyncio.timeout(PATIENCE_SECONDS):
         await jobs.until_ended(job)
     return await jobs.get(job.registry_id, job.id)
+
+
+async def nothing() -> None:
+    return
 
 
 async def push_and_untag(store: Store, *tags: str) -> None:
@@ -140,9 +150,9 @@ async def test_a_cancelled_job_ends_before_its_next_batch_and_keeps_what_it_did(
         cancelled = await elsewhere.cancel(REGISTRY, job.id, Actor("bob"))
         assert (cancelled.status, cancelled.cancelled_by) == (JobStatus.FAILED, "bob")
 
-    collector.at["manifests"] = [cancel]
+    collector.at["manifests"] = [nothing, cancel]
     done = await ended(jobs, job)
-    assert (done.status, done.phase, done.error) == (JobStatus.FAILED, "waiting", CANCELLED)
+    assert (done.status, done.phase, done.error) == (JobStatus.FAILED, "manifests", CANCELLED)
     assert (done.manifests_deleted, done.cancelled_by) == (1, "bob")
     assert (await store.counts())["manifests"] == 2
     assert (await jobs.cancel(REGISTRY, job.id, ALICE)).cancelled_by == "bob"
@@ -207,6 +217,27 @@ async def test_a_job_that_was_cut_off_counts_everything_once_when_it_is_resumed(
     assert await store.files() == 0
 
 
+async def test_a_job_of_the_schedule_that_was_cut_off_takes_the_blobs_whose_links_it_had_dropped(
+    store: Store, collector: Watched
+) -> None:
+    await store.push_blob(HERE, b"deleted by name")
+    await store.blobs.delete(HERE, pusher(), Digest.of(b"deleted by name"))
+    held, reached = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        reached.set()
+        await held.wait()
+
+    collector.at["links"] = [hang]
+    first = Jobs(store.core, collector)
+    job = await first.start(REGISTRY, SCHEDULE, patient=True)
+    await reached.wait()
+    await first.close()
+    second = Jobs(store.core, Collector(store.core))
+    await second.resume()
+    assert (await ended(second, job)).blobs_deleted == 1
+
+
 async def test_a_resumed_job_is_as_patient_as_it_was(store: Store, collector: Watched) -> None:
     await push_and_untag(store, "v1")
     jobs = Jobs(store.core, collector)
@@ -228,5 +259,5 @@ async def test_progress_says_of_how_many(store: Store, collector: Watched, one_a
         seen.append(progress)
 
     await collector.collect(REGISTRY, note)
-    assert [(at.done, at.total) for at in seen if at.phase == "manifests"] == [(1, 3), (2, 3), (3, 3)]
+    assert [(at.done, at.total) for at in seen if at.phase == "manifests"] == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert {(at.done, at.total) for at in seen if at.phase == "links"} == {(1, 1)}

@@ -1,6 +1,7 @@
 """Rot is found, withdrawn and healed; what is sound is never withdrawn, whatever happens while it is read."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import pytest
 from regserver.content.pace import at_once
 from regserver.content.scrub import START, Deed, FilesMissing, Finding, Scrubber
 from regserver.errors import ErrorCode
+from regserver.model.access import Action
 from regserver.model.digest import Digest
+from regserver.model.names import Tag
 from regserver.storage.blobs.port import Rehashed, StoreFailed, Unreadable
 from regserver.storage.catalog.scrub import Rot
 from support.rot import RottingStore, audited, refused, scrub
-from support.store import Store, image, opened_store, pusher, target
+from support.store import Store, image, index, opened_store, pusher, target
 
 HERE, THERE = target("my/api"), target("other/web")
 LAYER = b"a layer that will rot"
@@ -256,3 +259,23 @@ async def test_in_a_sparse_registry_a_manifest_pushed_meanwhile_keeps_the_blob_t
         await store.pass_epochs(1000)
         await store.collector.collect("reg_my")
         assert await store.blobs.stat(HERE, pusher(), DIGEST) == len(LAYER)
+
+
+async def test_who_may_push_is_not_told_that_an_image_is_there_while_a_layer_has_rotted(
+    store: Store, files: RottingStore
+) -> None:
+    """crane and oras ask for the manifest first, and push nothing where it is there."""
+    content = await store.push_image(HERE, LAYER)
+    whole = index(content)
+    await store.push(HERE, whole, "all")
+    await store.push_image(THERE, b"another layer")
+    files.flip(LAYER)
+    await scrub(store)
+    puller = replace(HERE, rights=frozenset({Action.PULL}))
+    for reference in (Tag("v1"), Digest.of(content), Tag("all"), Digest.of(whole)):
+        assert await refused(store.manifests.stat(HERE, pusher(), reference)) is ErrorCode.MANIFEST_UNKNOWN
+        assert (await store.manifests.stat(puller, pusher(), reference)).size > 0
+        assert (await store.manifests.get(HERE, pusher(), reference))[0].size > 0
+    assert (await store.manifests.stat(THERE, pusher(), Tag("v1"))).size > 0
+    await store.push_blob(HERE, LAYER)
+    assert (await store.manifests.stat(HERE, pusher(), Tag("all"))).digest == Digest.of(whole)

@@ -39,6 +39,11 @@ class JobRow:
     patient: bool
     asked: int
 
+    @property
+    def is_fresh(self) -> bool:
+        """Has no run of it done anything yet?"""
+        return self.phase == "waiting"
+
 
 def _row(values: Row) -> JobRow:
     return JobRow(values[0], values[1], JobStatus(values[2]), *(*values[3:15], bool(values[15]), values[16]))

@@ -216,6 +216,30 @@ async def heal_manifest(tx: Transaction, repository_id: int, digest: str, conten
     return await tx.execute(HEAL_MANIFEST, repository_id, digest, content) == 1
 
 
+ANY_ROTTEN = """
+SELECT 1 FROM blobs WHERE rotten IS NOT NULL UNION ALL SELECT 1 FROM manifests WHERE rotten_at IS NOT NULL LIMIT 1
+"""
+HOLLOW = """
+WITH RECURSIVE below (digest) AS (
+    SELECT CAST($2 AS TEXT)
+    UNION
+    SELECT c.child FROM below JOIN manifest_children c ON c.repository_id = $1 AND c.parent = below.digest
+)
+SELECT 1 FROM below JOIN manifest_blobs e ON e.repository_id = $1 AND e.manifest = below.digest
+JOIN blobs b ON b.digest = e.digest WHERE b.rotten IS NOT NULL
+UNION ALL
+SELECT 1 FROM below JOIN manifests m ON m.repository_id = $1 AND m.digest = below.digest WHERE m.rotten_at IS NOT NULL
+LIMIT 1
+"""
+
+
+async def is_hollow(reader: Reader, repository_id: int, digest: str) -> bool:
+    """Is anything marked of what a manifest needs: itself, its children, their blobs? Cheap where nothing is at all."""
+    if not await reader.fetch(ANY_ROTTEN):
+        return False
+    return bool(await reader.fetch(HOLLOW, repository_id, digest))
+
+
 # -- the pass in the background
 
 
