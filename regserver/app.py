@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Protocol
@@ -190,7 +191,7 @@ async def scrub(
         blobs = await FilesystemBlobStore.at(settings.root)
         opened.push_async_callback(blobs.close)
         core = Core(database, blobs, settings)
-        pace = Slowly(bytes_per_second, asyncio.Event()) if bytes_per_second else at_once
+        pace = Slowly(bytes_per_second, asyncio.Event(), late=math.inf) if bytes_per_second else at_once
         scrubber = Scrubber(core, Collector(core), pace, found, tell, dry_run=dry_run, accept_missing=accept_missing)
         await scrubber.measure()
         position: Position | None = START

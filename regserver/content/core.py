@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from regserver.config import Settings
 from regserver.content.pulls import Pulls
 from regserver.errors import ErrorCode, RegistryError
-from regserver.storage.blobs.port import BlobStore
+from regserver.storage.blobs.port import BlobStore, StoreFailed
 from regserver.storage.catalog import usage
 from regserver.storage.sql.port import Database, Reader
 
@@ -51,6 +51,11 @@ class Core:
     settings: Settings
     health: Health = field(default_factory=Health)
     pulls: Pulls = field(default_factory=Pulls)
+
+    def report(self, failed: Exception) -> None:
+        """What background work has failed with: after a failed sync only a restart goes on."""
+        if isinstance(failed, StoreFailed) and failed.fatal:
+            self.health.fail("a sync to disk failed; check the disk, then restart")
 
     def epochs(self, seconds: int) -> int:
         """After how many epochs so many seconds have certainly passed: rounded up, and one for the edge."""

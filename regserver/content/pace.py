@@ -19,18 +19,21 @@ class Stopping(Exception):
 
 class Slowly:
     """A ``Pace`` of at most ``bytes_per_second``. It sleeps after each piece; coming back late means that requests wait
-    for the loop, and it rests ten times as long as it was late. Raises Stopping once ``stop`` is set."""
+    for the loop, and it rests ten times as long as it was late; ``late`` seconds do not count, all of them where no
+    request is served. Raises Stopping once ``stop`` is set."""
 
     def __init__(
         self,
         bytes_per_second: int,
         stop: asyncio.Event,
         *,
+        late: float = LATE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[asyncio.Event, float], Awaitable[bool]] = set_within,
     ) -> None:
         self._rate = bytes_per_second
         self._stop = stop
+        self._late = late
         self._clock = clock
         self._wait = wait
         self._next = 0.0
@@ -40,7 +43,7 @@ class Slowly:
         self._next = max(self._next, now) + count / self._rate
         await self._rest(self._next - now)
         late = self._clock() - self._next
-        if late > LATE_SECONDS:
+        if late > self._late:
             await self._rest(min(late * REST_FACTOR, LONGEST_REST))
 
     async def _rest(self, seconds: float) -> None:

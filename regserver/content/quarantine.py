@@ -45,6 +45,7 @@ async def move(core: Core, digest: Digest, key: str, rot: Rot) -> None:
     try:
         await core.blobs.quarantine(key, digest)
     except StoreFailed as failed:
+        core.report(failed)
         log.warning("the file of %s stays where it was: %s", digest, failed)
 
 

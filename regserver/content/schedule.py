@@ -47,6 +47,7 @@ class CollectionSchedule:
                 while await self.run_due(stop) and not stop.is_set():
                     pass
             except (StoreFailed, DatabaseFailed) as failed:
+                self._core.report(failed)
                 log.warning("the schedule of collections goes on later: %s", failed)
 
     async def run_due(self, stop: asyncio.Event) -> int:

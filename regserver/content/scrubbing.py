@@ -85,6 +85,7 @@ class BackgroundScrub:
             except Stopping:
                 return
             except (StoreFailed, DatabaseFailed) as failed:
+                self._core.report(failed)
                 log.warning("the scrub goes on later: %s", failed)
 
     async def run_if_due(self, pace: Pace, stop: asyncio.Event) -> bool:

@@ -1,6 +1,7 @@
 """A scrub reads no faster than it may, and makes way for requests."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -52,6 +53,13 @@ async def test_a_loop_that_comes_back_late_is_left_alone_for_longer(late: float,
     time.late = late
     await slowly(time, 1000)(100)
     assert time.waits == [pytest.approx(0.1), pytest.approx(rest)]
+
+
+async def test_where_no_request_is_served_being_late_means_nothing() -> None:
+    time = Time()
+    time.late = 5.0
+    await Slowly(1000, asyncio.Event(), late=math.inf, clock=time.read, wait=time.wait)(100)
+    assert time.waits == [pytest.approx(0.1)]
 
 
 async def test_a_server_that_stops_waits_for_no_scrub() -> None:

@@ -120,3 +120,16 @@ async def test_a_rate_of_zero_turns_it_off(tmp_path: Path) -> None:
     async with opened_store(tmp_path, scrub_bytes_per_second=0) as store:
         await background(store).run(asyncio.Event())
         assert await scrub.latest_pass(store.core.db) is None
+
+
+async def test_a_sync_that_failed_ends_readiness(store: Store) -> None:
+    await push_blobs(store, 1)
+    blobs = store.core.blobs
+    assert isinstance(blobs, MemoryBlobStore)
+    blobs.failures["sync_removals"] = StoreFailed("sync: input/output error", fatal=True)
+    stop = asyncio.Event()
+    running = asyncio.create_task(background(store).run(stop))
+    while store.core.health.failure is None:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    stop.set()
+    await running

@@ -221,7 +221,7 @@ SELECT 1 FROM blobs WHERE rotten IS NOT NULL UNION ALL SELECT 1 FROM manifests W
 """
 HOLLOW = """
 WITH RECURSIVE below (digest) AS (
-    SELECT CAST($2 AS TEXT)
+    SELECT digest FROM manifests WHERE repository_id = $1 AND digest = $2
     UNION
     SELECT c.child FROM below JOIN manifest_children c ON c.repository_id = $1 AND c.parent = below.digest
 )
