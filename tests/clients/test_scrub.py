@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from support.clients import ALL, Client, Regctl
+from support.environment import clean_environment
 from support.layouts import TAG, Layout, make_image
-from support.registry import clean_environment
 from support.served import Account, serve
 
 LogIn = Callable[[type[Client], Account], Client]
