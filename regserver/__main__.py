@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from regserver import __version__
+from regserver import __version__, upkeep
 from regserver.cli.exits import FAILED, INTERRUPTED, USAGE
 from regserver.cli.groups import NAMES, add_groups
-from regserver.cli.parsing import Arguments, Commands, text
+from regserver.cli.parsing import Argument, Arguments, Commands, text
 from regserver.cli.words import count as whole
 from regserver.config import ROOT, SETTINGS, ConfigError, Setting, Settings, load
 
@@ -47,6 +47,20 @@ withdrawn like one whose bytes have changed. What was withdrawn is kept in ROOT/
 collected.
 
 exit codes: 0 everything is sound, 7 content is damaged, 1 it could not be read, 2 wrong usage
+"""
+BACKUP_EXAMPLES = """examples:
+  regserver backup /backups/monday.tar.zst --root /var/lib/regserver
+      while the server runs: all that it holds, in one file; .tar instead of .tar.zst is not compressed
+  regserver backup /backups/tuesday.tar.zst --since /backups/monday.tar.zst --root /var/lib/regserver
+      without the blobs that monday's has; to restore, name both
+
+The file holds the signing keys and the administrator's token: only its owner may read it, and so it should stay.
+"""
+RESTORE_EXAMPLES = """examples:
+  regserver restore /backups/monday.tar.zst --root /var/lib/regserver
+      into a new or empty folder, which is there once every digest has been checked
+  regserver restore /backups/monday.tar.zst /backups/tuesday.tar.zst --root /var/lib/regserver
+      the state of the newest of a chain
 """
 VERSION_EXAMPLES = """examples:
   regserver version
@@ -88,6 +102,9 @@ def _parser(wanted: frozenset[str]) -> argparse.ArgumentParser:
     _command(commands, "serve", _serve, "serve the registry", SERVE_EXAMPLES, SETTINGS)
     _command(commands, "migrate", _migrate, "bring the catalog up to this version", MIGRATE_EXAMPLES, (ROOT,))
 
+    _command(commands, "backup", _back_up, "back up, while it serves", BACKUP_EXAMPLES, (ROOT,), upkeep.BACKUP)
+    _command(commands, "restore", _restore, "make a folder from a backup", RESTORE_EXAMPLES, (ROOT,), upkeep.RESTORE)
+
     keys = commands.add_parser("keys", help="signing keys", description="Signing keys.", **text(ROTATE_EXAMPLES))
     actions = keys.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Arguments)
     _command(actions, "rotate", _rotate_keys, "sign with a new key from now on", ROTATE_EXAMPLES, (ROOT,))
@@ -121,11 +138,14 @@ def _command(
     summary: str,
     examples: str,
     settings: Sequence[Setting],
+    arguments: Sequence[Argument] = (),
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", **text(examples)
     )
     parser.set_defaults(command=run)
+    for one in arguments:
+        parser.add_argument(*one.flags, **one.options)
     if settings:
         parser.add_argument("--config", metavar="FILE", help="TOML file with settings (REGSERVER_CONFIG)")
     for setting in settings:
@@ -167,6 +187,14 @@ def _migrate(options: argparse.Namespace) -> int:
         return _fail(str(error), FAILED)
     sys.stdout.writelines(f"applied {name}\n" for name in applied)
     return 0
+
+
+def _back_up(options: argparse.Namespace) -> int:
+    return upkeep.back_up(_settings(options), options)
+
+
+def _restore(options: argparse.Namespace) -> int:
+    return upkeep.restore(_settings(options), options)
 
 
 def _rotate_keys(options: argparse.Namespace) -> int:

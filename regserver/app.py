@@ -8,6 +8,7 @@ import logging
 import math
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -24,6 +25,7 @@ from regserver.auth.keys import KeyRefused, Keys
 from regserver.auth.robots import Robots
 from regserver.auth.tokens import Tokens
 from regserver.config import ConfigError, Settings
+from regserver.content.backup import BackedUp, Backup, Tell
 from regserver.content.blobs import Blobs
 from regserver.content.collector import Collector, Progress
 from regserver.content.core import Core
@@ -42,7 +44,7 @@ from regserver.content.uploads import Uploads
 from regserver.storage.blobs.filesystem import FilesystemBlobStore
 from regserver.storage.blobs.port import StoreFailed
 from regserver.storage.catalog.scrub import Position, Tally
-from regserver.storage.sql.migrate import MigrationRefused, migrate
+from regserver.storage.sql.migrate import MigrationRefused, check, migrate
 from regserver.storage.sql.port import DatabaseFailed
 from regserver.storage.sql.sqlite import SQLiteDatabase
 from regserver.web import devguard, health, routing
@@ -203,6 +205,17 @@ async def scrub(
 def _require_registry(settings: Settings) -> None:
     if not (settings.root / DATABASE).exists():
         raise ConfigError(f"{settings.root}: there is no registry in this folder")
+
+
+async def back_up(settings: Settings, file: Path, since: Path | None, tell: Tell) -> BackedUp:
+    """`regserver backup`; made for while a server runs on the same folder. Raises ConfigError where there is none."""
+    _require_registry(settings)
+    async with contextlib.AsyncExitStack() as opened:
+        database = await _open_database(settings, opened)
+        await check(database)  # a server of an older version may be running: nothing is migrated under it
+        blobs = FilesystemBlobStore(settings.root)
+        opened.push_async_callback(blobs.close)
+        return await Backup(Core(database, blobs, settings), settings.root / DATABASE, tell).write(file, since)
 
 
 async def rotate_keys(settings: Settings) -> keys.Rotation:

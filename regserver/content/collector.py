@@ -81,7 +81,7 @@ class Collector:
         if loose or report.links_dropped:
             await self.condemn(job_id, tell)
         blobs_reaped, bytes_reaped = await self.reap(tell)
-        while job_id is not None and await garbage.waiting(self._core.db, job_id):
+        while job_id is not None and await garbage.waiting(self._core.db, job_id, await self._hold_floor()):
             await self.reap(tell)  # another collector was unlinking the same files and has not forgotten them yet
         if job_id is not None:
             report.bytes_freed, report.blobs_deleted = await garbage.credited(self._core.db, job_id)
@@ -115,9 +115,10 @@ class Collector:
         """Unlinks what the trash names, makes that durable, then forgets it (L6). Returns blobs and bytes given back.
 
         A crash between any two of the three repeats only what is harmless: the row stays until the file is gone.
+        While a backup holds the trash it does nothing (L16).
         """
         tell, files, size = progress or _silent, 0, 0
-        while batch := await garbage.trashed(self._core.db, BATCH):
+        while batch := await garbage.trashed(self._core.db, BATCH, await self._hold_floor()):
             freed = {key: await self._core.blobs.remove(key, _digest(digest)) for key, digest in batch}
             await self._core.blobs.sync_removals()
 
@@ -201,6 +202,9 @@ class Collector:
             after = dropped[-1] if dropped else after
             await tell()
         return count
+
+    async def _hold_floor(self) -> int:
+        return self._core.hold_floor(await clock.epoch(self._core.db))
 
     async def _expire_leases(self) -> None:
         async def body(tx: Transaction) -> None:

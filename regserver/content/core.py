@@ -17,6 +17,9 @@ Body = AsyncIterator[Sequence[bytes]]
 """A request's bytes in batches of about 1 MiB; it raises if they end before they are complete."""
 
 
+HOLD_SECONDS = 600  # how long a hold on the trash lives without being renewed
+
+
 @dataclass(slots=True)
 class Health:
     """Why this process must not take writes any more; None while it may. /readyz shows it, only a restart clears it."""
@@ -64,6 +67,10 @@ class Core:
     def lease_floor(self, epoch: int) -> int:
         """The oldest epoch whose leases still live in this one."""
         return epoch - self.epochs(self.settings.lease_seconds)
+
+    def hold_floor(self, epoch: int) -> int:
+        """The oldest epoch whose holds on the trash still live in this one."""
+        return epoch - self.epochs(HOLD_SECONDS)
 
     async def usage(self, reader: Reader, registry_id: str) -> Usage:
         used, own = await usage.read(reader, registry_id)

@@ -13,7 +13,7 @@ from regserver.content.core import Core
 from regserver.content.idempotency import KEPT_SECONDS
 from regserver.content.retention import Retentions
 from regserver.storage.blobs.port import StoreFailed
-from regserver.storage.catalog import audit, clock, garbage, idempotency, uploads
+from regserver.storage.catalog import audit, clock, garbage, holds, idempotency, uploads
 from regserver.storage.sql.port import DatabaseFailed, Transaction
 
 log = logging.getLogger("regserver.housekeeping")
@@ -68,6 +68,7 @@ class Housekeeping:
         await self.expire_uploads()
         await self.expire_audit()
         await self.expire_keys()
+        await self.expire_holds()
         await self._collector.reap()
         await self._core.pulls.flush(self._core.db)
         for flush in self._flush:
@@ -107,6 +108,14 @@ class Housekeeping:
             gone = await self._core.db.write(body)
             count, more = count + gone, gone == BATCH
         return count
+
+    async def expire_holds(self) -> int:
+        """Forgets holds on the trash that nobody renews: a backup that was killed."""
+
+        async def body(tx: Transaction) -> int:
+            return await holds.expire(tx, self._core.hold_floor(await clock.epoch(tx)))
+
+        return await self._core.db.write(body)
 
     async def expire_uploads(self) -> int:
         """Moves the keys of sessions past their age from ``uploads`` to ``trash``: safe under a live request (L2)."""

@@ -24,7 +24,12 @@ ALLOWED = {
     "rich": ("cli/",),
     "shtab": ("cli/",),
     "aiosqlite": ("storage/sql/sqlite.py",),
-    "sqlite3": ("storage/sql/sqlite.py", "storage/sql/group_commit.py", "storage/sql/statements.py"),
+    "sqlite3": (
+        "storage/sql/sqlite.py",
+        "storage/sql/group_commit.py",
+        "storage/sql/statements.py",
+        "storage/sql/copying.py",
+    ),
     "asyncpg": ("storage/sql/postgres.py",),
     "aiobotocore": ("storage/blobs/s3.py",),
     "botocore": ("storage/blobs/s3.py",),

@@ -123,11 +123,15 @@ async def trash(
     await tx.execute(TRASH, key, digest, size, job_id)
 
 
-BATCH = "SELECT key, digest FROM trash ORDER BY key LIMIT $1"
+# One statement: what is seen in the trash is seen together with the holds that were there before it (lemma L16).
+BATCH = """
+SELECT key, digest FROM trash WHERE NOT EXISTS (SELECT 1 FROM trash_holds WHERE epoch >= $2) ORDER BY key LIMIT $1
+"""
 
 
-async def trashed(reader: Reader, limit: int) -> list[Row]:
-    return await reader.fetch(BATCH, limit)
+async def trashed(reader: Reader, limit: int, hold_floor: int) -> list[Row]:
+    """What may be unlinked now: nothing while somebody holds the trash."""
+    return await reader.fetch(BATCH, limit, hold_floor)
 
 
 FORGET = "DELETE FROM trash WHERE key = $1 RETURNING size, job_id"
@@ -158,12 +162,14 @@ async def credited(reader: Reader, job_id: str) -> tuple[int, int]:
     return (rows[0][0], rows[0][1]) if rows else (0, 0)
 
 
-WAITING = "SELECT 1 FROM trash WHERE job_id = $1 LIMIT 1"
+WAITING = """
+SELECT 1 FROM trash WHERE job_id = $1 AND NOT EXISTS (SELECT 1 FROM trash_holds WHERE epoch >= $2) LIMIT 1
+"""
 
 
-async def waiting(reader: Reader, job_id: str) -> bool:
-    """Is any file that this job condemned still to be unlinked?"""
-    return bool(await reader.fetch(WAITING, job_id))
+async def waiting(reader: Reader, job_id: str, hold_floor: int) -> bool:
+    """Is any file that this job condemned still to be unlinked, and may be? What is held is credited to it later."""
+    return bool(await reader.fetch(WAITING, job_id, hold_floor))
 
 
 # One statement, so that a key in motion between the tables is never seen in none of them (lemma L7).

@@ -65,6 +65,13 @@ async def migrate(database: Migratable, migrations: Sequence[Migration] | None =
     return applied
 
 
+async def check(database: Database) -> None:
+    """Raises MigrationRefused unless the catalog is exactly of this version. Changes nothing."""
+    recorded = [(int(number), str(name), str(checksum)) for number, name, checksum in await database.fetch(_APPLIED)]
+    if _next(load(), recorded) is not None:
+        raise MigrationRefused("the catalog is older than this version of regserver; run: regserver migrate")
+
+
 def load() -> list[Migration]:
     """The files of this package, in order. Read as resources, so a wheel or a zip serves as well as a folder."""
     folder = resources.files("regserver.storage.sql").joinpath("migrations")
