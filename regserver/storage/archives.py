@@ -88,7 +88,7 @@ class Writer:
         if path.name.endswith(".zst"):
             compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
             self._stream = compressor.stream_writer(self._file, closefd=False)
-        self._tar = tarfile.open(fileobj=self._stream, mode="w|", format=tarfile.PAX_FORMAT, bufsize=CHUNK)  # noqa: SIM115
+        self._tar = tarfile.open(fileobj=self._stream, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
         self._tar.copybufsize = CHUNK  # type: ignore[attr-defined]
 
     def header(self, header: Header) -> None:
