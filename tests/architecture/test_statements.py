@@ -48,6 +48,9 @@ WALKS = {
     "scrub.ROTTEN_BLOBS: blobs": "an index of nothing but what has rotted",
     "scrub.ROTTEN_MANIFESTS: manifests": "an index of nothing but what has rotted",
     "scrub.TOTAL: blobs": "once in a pass, off the loop, to say how far it is",
+    "garbage.BATCH: trash_holds": "a row per backup that runs now",
+    "garbage.WAITING: trash_holds": "a row per backup that runs now",
+    "holds._EXPIRE: trash_holds": "a row per backup that runs now",
 }
 
 
