@@ -169,7 +169,7 @@ def opened(path: Path, step: Step) -> Iterator[tuple[Header, Iterator[Entry]]]:
         if begins == _ZSTD:
             stream = zstandard.ZstdDecompressor().stream_reader(stream, read_size=CHUNK, read_across_frames=True)
         with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as tar:
-            entries = _entries(path, tar)
+            entries = _entries(path, tar, stream)
             first = next(entries, None)
             if first is None or first.name != HEADER or first.size > _LONGEST_HEADER:
                 raise ArchiveFailed(f"{path}: this is no backup of regserver")
@@ -198,13 +198,15 @@ class _Counted:
         return found
 
 
-def _entries(path: Path, tar: tarfile.TarFile) -> Iterator[Entry]:
+def _entries(path: Path, tar: tarfile.TarFile, stream: Any) -> Iterator[Entry]:
     with _reading(path):
         for member in tar:
             file = tar.extractfile(member) if member.isreg() else None
             if file is None or not is_known(member.name):
                 raise ArchiveFailed(f"{path}: it holds {member.name[:100]!r}, which no backup of this version has")
             yield Entry(member.name, member.size, file, _digest(member.name))
+        while stream.read(CHUNK):  # to the checksum at the end of the compressed stream
+            pass
 
 
 def is_known(name: str) -> bool:
