@@ -57,7 +57,7 @@ class Api:
         self.token = token
         self._source = source
         # No redirect is followed: the token is for this server and no other.
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._opener = urllib.request.build_opener(NoRedirect)
 
     def get(self, path: str, query: Mapping[str, str | None] | None = None) -> Any:
         return self.send("GET", path, query=query)
@@ -117,7 +117,7 @@ class Api:
         for _ in range(_RETRIES):
             wait = answer.headers.get("Retry-After", "1")
             # 429: nothing was done, whatever the method, so it may be asked again.
-            if answer.status != 429 or not _is_short(wait):
+            if answer.status != 429 or not is_short(wait):
                 break
             time.sleep(int(wait))
             answer = self._request(method, target, body, lines)
@@ -143,20 +143,7 @@ class Api:
             with error:
                 return Answer(error.code, error.headers, error.read())
         except (OSError, http.client.HTTPException) as error:
-            raise self._unreachable(error) from None
-
-    def _unreachable(self, error: Exception) -> CommandError:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        hint = "is it running? --server URL or REGSERVER_SERVER names another"
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            said, hint = reason.verify_message, "SSL_CERT_FILE names a file with the certificate to trust"
-        elif isinstance(reason, ssl.SSLError):
-            said, hint = "it does not speak TLS", "does its address begin with http:// ?"
-        elif isinstance(reason, TimeoutError):
-            said = "no answer in time"
-        else:
-            said = (reason.strerror if isinstance(reason, OSError) else None) or str(reason) or type(reason).__name__
-        return CommandError(f"cannot reach {self.server}: {said}", UNREACHABLE, hint=hint)
+            raise Unreachable(self.server, error) from None
 
     def _refusal(self, answer: Answer) -> CommandError:
         document = answer.document
@@ -190,7 +177,24 @@ class Api:
         )
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
+class Unreachable(CommandError):
+    """No answer, or none that came whole: why, and what to do about it."""
+
+    def __init__(self, server: str, error: Exception) -> None:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        hint = "is it running? --server URL or REGSERVER_SERVER names another"
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            said, hint = reason.verify_message, "SSL_CERT_FILE names a file with the certificate to trust"
+        elif isinstance(reason, ssl.SSLError):
+            said, hint = "it does not speak TLS", "does its address begin with http:// ?"
+        elif isinstance(reason, TimeoutError):
+            said = "no answer in time"
+        else:
+            said = (reason.strerror if isinstance(reason, OSError) else None) or str(reason) or type(reason).__name__
+        super().__init__(f"cannot reach {server}: {said}", UNREACHABLE, hint=hint)
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
         return None
 
@@ -209,7 +213,7 @@ def _following(link: str | None) -> str | None:
     return f"{parts.path}?{parts.query}"
 
 
-def _is_short(wait: str) -> bool:
+def is_short(wait: str) -> bool:
     return wait.isascii() and wait.isdigit() and int(wait) <= LONGEST_WAIT_SECONDS
 
 

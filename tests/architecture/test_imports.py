@@ -20,7 +20,7 @@ ALLOWED = {
     "aiohttp": WEB,
     "yarl": WEB,
     "multidict": WEB,
-    "http": (*WEB, "cli/api.py"),
+    "http": (*WEB, "cli/api.py", "cli/distribution.py"),
     "rich": ("cli/",),
     "shtab": ("cli/",),
     "aiosqlite": ("storage/sql/sqlite.py",),
