@@ -64,7 +64,9 @@ async def test_a_backup_brings_everything_back(store: Store, tmp_path: Path, nam
     assert tags(tmp_path / "new") == {"v1": str(Digest.of(manifest))}
 
 
-async def test_a_blob_that_is_collected_while_the_backup_runs_is_in_it(store: Store, file: Path, tmp_path: Path) -> None:
+async def test_a_blob_that_is_collected_while_the_backup_runs_is_in_it(
+    store: Store, file: Path, tmp_path: Path
+) -> None:
     await store.push_image(API, b"condemned while it is copied")
     gone = path_of(store, b"condemned while it is copied")
     store.core.blobs.meddle = lambda: lose(store, "v1")
@@ -222,7 +224,9 @@ async def test_a_backup_that_fails_leaves_nothing_and_releases_the_trash(store: 
 # ---- files
 
 
-async def test_only_its_owner_may_read_a_backup_and_what_it_is_made_of(store: Store, file: Path, tmp_path: Path) -> None:
+async def test_only_its_owner_may_read_a_backup_and_what_it_is_made_of(
+    store: Store, file: Path, tmp_path: Path
+) -> None:
     await store.push_image(API, b"layer")
     seen = {}
 

@@ -265,5 +265,3 @@ async def test_a_damaged_catalog_is_no_ground_to_leave_blobs_out(full: Path, sto
     with pytest.raises(ArchiveFailed, match="back up without --since"):
         await back_up(store, tmp_path / "next.tar", full)
     assert not (tmp_path / "next.tar").exists()
-
-
