@@ -62,6 +62,11 @@ RESTORE_EXAMPLES = """examples:
   regserver restore /backups/monday.tar.zst /backups/tuesday.tar.zst --root /var/lib/regserver
       the state of the newest of a chain
 """
+REBUILD_EXAMPLES = """examples:
+  regserver rebuild --root /var/lib/regserver
+      where catalog.sqlite3 is lost and there is no backup: a new one, from the blobs and the saved manifests
+  regserver rebuild --root /var/lib/regserver --manifests /backups/manifests.jsonl.zst
+"""
 VERSION_EXAMPLES = """examples:
   regserver version
 """
@@ -104,6 +109,8 @@ def _parser(wanted: frozenset[str]) -> argparse.ArgumentParser:
 
     _command(commands, "backup", _back_up, "back up, while it serves", BACKUP_EXAMPLES, (ROOT,), upkeep.BACKUP)
     _command(commands, "restore", _restore, "make a folder from a backup", RESTORE_EXAMPLES, (ROOT,), upkeep.RESTORE)
+
+    _command(commands, "rebuild", _rebuild, "make a lost catalog anew", REBUILD_EXAMPLES, (ROOT,), upkeep.REBUILD)
 
     keys = commands.add_parser("keys", help="signing keys", description="Signing keys.", **text(ROTATE_EXAMPLES))
     actions = keys.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Arguments)
@@ -195,6 +202,10 @@ def _back_up(options: argparse.Namespace) -> int:
 
 def _restore(options: argparse.Namespace) -> int:
     return upkeep.restore(_settings(options), options)
+
+
+def _rebuild(options: argparse.Namespace) -> int:
+    return upkeep.rebuild(_settings(options), options)
 
 
 def _rotate_keys(options: argparse.Namespace) -> int:

@@ -7,6 +7,8 @@ import contextlib
 import logging
 import math
 import os
+import secrets
+import shutil
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +29,7 @@ from regserver.auth.tokens import Tokens
 from regserver.config import ConfigError, Settings
 from regserver.content.backup import BackedUp, Backup, Tell
 from regserver.content.blobs import Blobs
+from regserver.content.clock import Clock
 from regserver.content.collector import Collector, Progress
 from regserver.content.core import Core
 from regserver.content.housekeeping import Housekeeping
@@ -36,11 +39,14 @@ from regserver.content.listing import Listing
 from regserver.content.manifests import Manifests
 from regserver.content.pace import Slowly, at_once
 from regserver.content.purge import Purge
+from regserver.content.rebuild import Rebuild, Rebuilt
 from regserver.content.registries import Registries
+from regserver.content.saving import Saving
 from regserver.content.schedule import CollectionSchedule
 from regserver.content.scrub import START, Finding, Scrubber
 from regserver.content.scrubbing import BackgroundScrub
 from regserver.content.uploads import Uploads
+from regserver.storage.archives import sync_directory
 from regserver.storage.blobs.filesystem import FilesystemBlobStore
 from regserver.storage.blobs.port import StoreFailed
 from regserver.storage.catalog.scrub import Position, Tally
@@ -100,7 +106,7 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         closing = opened.pop_all()
 
     async def lifespan(_: web.Application) -> AsyncIterator[None]:
-        async with closing, _background((housekeeping, purge, services.scrub, schedule), services.jobs):
+        async with closing, _background((housekeeping, purge, services.scrub, schedule, Saving(core)), services.jobs):
             yield
 
     app = web.Application(client_max_size=settings.max_manifest_bytes)
@@ -163,7 +169,14 @@ async def _watched(work: Coroutine[Any, Any, object]) -> None:
 
 
 async def _open_database(settings: Settings, opened: contextlib.AsyncExitStack) -> SQLiteDatabase:
+    """Raises StoreFailed where blobs are left of a catalog that is not: a new one would name none, and the sweep would
+    take them all."""
     settings.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (settings.root / DATABASE).exists() and next((settings.root / "blobs").glob("*/*/*"), None) is not None:
+        raise StoreFailed(
+            f"{settings.root} holds blobs, but {DATABASE} is missing: put it back, restore a backup into another "
+            f"folder, or run: regserver rebuild --root {settings.root}"
+        )
     database = await SQLiteDatabase.open(settings.root / DATABASE)
     opened.push_async_callback(database.close)
     return database
@@ -216,6 +229,31 @@ async def back_up(settings: Settings, file: Path, since: Path | None, tell: Tell
         blobs = FilesystemBlobStore(settings.root)
         opened.push_async_callback(blobs.close)
         return await Backup(Core(database, blobs, settings), settings.root / DATABASE, tell).write(file, since)
+
+
+async def rebuild(settings: Settings, copy: Path, tell: Tell) -> Rebuilt:
+    """`regserver rebuild`: the catalog comes into the root when it is whole. Raises ConfigError where one is there."""
+    # A log that is left beside a new database would be taken for its own.
+    if left := sorted(settings.root.glob(f"{DATABASE}*")):
+        raise ConfigError(f"{left[0]} is there; move all of {DATABASE}* to another folder first")
+    folder = settings.root / f".rebuild-{secrets.token_hex(4)}"
+    folder.mkdir(mode=0o700)
+    try:
+        async with contextlib.AsyncExitStack() as opened:
+            database = await SQLiteDatabase.open(folder / DATABASE)
+            opened.push_async_callback(database.close)
+            await migrate(database)
+            blobs = FilesystemBlobStore(settings.root)
+            opened.push_async_callback(blobs.close)
+            core = Core(database, blobs, settings)
+            await Clock(core).tick()
+            robots = Robots(await Keys.load(settings.root, database), core)
+            done = await Rebuild(core, robots.create, tell).run(copy)
+        (settings.root / DATABASE).hardlink_to(folder / DATABASE)  # fails where another has come meanwhile
+        sync_directory(settings.root)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return done
 
 
 async def rotate_keys(settings: Settings) -> keys.Rotation:

@@ -1,5 +1,7 @@
-"""The commands on a root folder besides `serve`: backup and restore. Each says on stdout what it did, shows progress on
-a terminal's stderr, and ends with 0; 1 where it failed or found damage, 2 where it was not asked rightly.
+"""The commands on a root folder besides `serve`: backup, restore, rebuild.
+
+Each says on stdout what it did, shows progress on a terminal's stderr, and ends with 0; 1 where it failed or found
+damage, 2 where it was not asked rightly.
 """
 
 from __future__ import annotations
@@ -22,6 +24,10 @@ BACKUP = (
 RESTORE = (
     argument("files", metavar="FILE", type=Path, nargs="+", help="a backup, and the earlier ones that it adds to"),
     argument("--allow-damaged", action="store_true", help="restore the rest where blobs are missing or damaged"),
+)
+
+REBUILD = (
+    argument("--manifests", metavar="FILE", type=Path, help="the saved copy; ROOT/manifests.jsonl.zst without it"),
 )
 
 
@@ -76,6 +82,35 @@ def restore(settings: Settings, options: argparse.Namespace) -> int:
     for digest in done.damaged:
         sys.stderr.write(f"regserver: {digest} is missing: images that need it cannot be pulled\n")
     return FAILED if done.damaged else OK
+
+
+def rebuild(settings: Settings, options: argparse.Namespace) -> int:
+    from regserver.app import CANNOT_START
+    from regserver.app import rebuild as run
+    from regserver.cli.progress import progress
+    from regserver.storage.archives import ArchiveFailed
+    from regserver.storage.saved import FILE
+
+    copy = options.manifests or settings.root / FILE
+    try:
+        with progress() as tell:
+            done = asyncio.run(run(settings, copy, tell))
+    except (ArchiveFailed, *CANNOT_START) as error:
+        return _fail(error)
+    counts = (
+        amount(number, noun)
+        for number, noun in ((done.blobs, "blob"), (done.manifests, "manifest"), (done.tags, "tag"))
+    )
+    sys.stdout.write(
+        f"{plain(settings.root)}: {', '.join(counts)} in {done.registries} registries; what it could not bring back is "
+        "in docs/backup.md: robots have new passwords, API tokens and policies are to be made again\n"
+    )
+    for digest in done.damaged:
+        sys.stderr.write(f"regserver: {digest}: the bytes on the disk are others; the next start removes the file\n")
+    for lost in done.lost:
+        tags = f" ({', '.join(lost.tags)})" if lost.tags else ""
+        sys.stderr.write(f"regserver: {plain(f'{lost.image}{tags}: {lost.digest} is lost: {lost.reason}')}\n")
+    return FAILED if done.damaged or done.lost else OK
 
 
 def _fail(error: object, code: int = FAILED) -> int:

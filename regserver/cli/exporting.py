@@ -81,7 +81,11 @@ def _walk(there: Repository, served: Served, found: _Found) -> Iterator[str]:
             continue
         yield from _walk(there, below, found)
     config = document.get("config")
-    for blob in [*([config] if isinstance(config, dict) else []), *_listed(document, "layers")]:
+    for blob in [
+        *([config] if isinstance(config, dict) else []),
+        *_listed(document, "layers"),
+        *_listed(document, "blobs"),
+    ]:
         _note_blob(there, blob, found, optional=blob.get("mediaType") in NON_DISTRIBUTABLE)
 
 

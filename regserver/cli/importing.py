@@ -73,7 +73,11 @@ class _Plan:
             else:
                 self.blobs[below] = None
         config = document.get("config")
-        for blob in [*([config] if isinstance(config, dict) else []), *_listed(document, "layers")]:
+        for blob in [
+            *([config] if isinstance(config, dict) else []),
+            *_listed(document, "layers"),
+            *_listed(document, "blobs"),
+        ]:
             if blob.get("mediaType") not in NON_DISTRIBUTABLE or source.has(str(blob.get("digest"))):
                 self.blobs[str(blob.get("digest"))] = None
         self.manifests[digest] = str(document.get("mediaType") or descriptor.get("mediaType"))

@@ -83,7 +83,7 @@ class Writer:
         """Raises ArchiveFailed: another backup is writing that file, or nothing can be written there."""
         self._path, self._partial = path, path.with_name(f"{path.name}.partial")
         with _writing(path):
-            self._file = _exclusive(self._partial)
+            self._file = exclusive(self._partial)
         self._stream: Any = self._file
         if path.name.endswith(".zst"):
             compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
@@ -232,7 +232,7 @@ def _parse_header(path: Path, content: bytes) -> Header:
     return header
 
 
-def _exclusive(path: Path) -> IO[bytes]:
+def exclusive(path: Path) -> IO[bytes]:
     """The file, empty, 0600 from the start and locked. Raises ArchiveFailed, OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     file = os.fdopen(descriptor, "wb", buffering=CHUNK)

@@ -51,6 +51,7 @@ WALKS = {
     "garbage.BATCH: trash_holds": "a row per backup that runs now",
     "garbage.WAITING: trash_holds": "a row per backup that runs now",
     "holds._EXPIRE: trash_holds": "a row per backup that runs now",
+    "saved._NEWEST: audit": "stops at LIMIT, in the order of the key",
 }
 
 

@@ -82,7 +82,13 @@ def test_an_exported_folder_is_the_layout_that_was_pushed(
 
 @pytest.mark.parametrize("name", ["out", "out.tar"])
 def test_all_tags_go_there_and_back(
-    log_in: LogIn, registry: Tenant, create: Callable[..., Tenant], served: Served, regserver: Run, tmp_path: Path, name
+    log_in: LogIn,
+    registry: Tenant,
+    create: Callable[..., Tenant],
+    served: Served,
+    regserver: Run,
+    tmp_path: Path,
+    name: str,
 ) -> None:
     skopeo, there = log_in(Skopeo, registry.robot), create()
     made = {tag: make_image(tmp_path / tag, tag) for tag in ("v1", "v2", "v3")}

@@ -176,7 +176,7 @@ async def test_damage_is_named_and_the_file_is_not_made(store: Store, file: Path
     assert done.damaged == (str(Digest.of(b"is damaged")),)
     assert not file.exists()
     assert done.file == file.with_name("damaged-backup.tar.zst")
-    with pytest.raises(ArchiveFailed, match="is damaged|damaged there"):
+    with pytest.raises(ArchiveFailed, match=r"is damaged|damaged there"):
         restore([done.file], tmp_path / "new", silent)
     assert not (tmp_path / "new").exists()
     restored = restore([done.file], tmp_path / "new", silent, allow_damaged=True)
@@ -194,7 +194,7 @@ async def test_a_damaged_catalog_is_not_backed_up(store: Store, file: Path, tmp_
 
     whole = copying.copy
     monkeypatch.setattr(copying, "copy", break_it)
-    with pytest.raises(Exception, match="damaged|malformed"):
+    with pytest.raises(Exception, match=r"damaged|malformed"):
         await back_up(store, file)
     assert list(tmp_path.glob("*backup*")) == []
 
