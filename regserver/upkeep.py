@@ -97,12 +97,13 @@ def rebuild(settings: Settings, options: argparse.Namespace) -> int:
             done = asyncio.run(run(settings, copy, tell))
     except (ArchiveFailed, *CANNOT_START) as error:
         return _fail(error)
+    registries = "1 registry" if done.registries == 1 else f"{done.registries} registries"
     counts = (
         amount(number, noun)
         for number, noun in ((done.blobs, "blob"), (done.manifests, "manifest"), (done.tags, "tag"))
     )
     sys.stdout.write(
-        f"{plain(settings.root)}: {', '.join(counts)} in {done.registries} registries; what it could not bring back is "
+        f"{plain(settings.root)}: {', '.join(counts)} in {registries}; what it could not bring back is "
         "in docs/backup.md: robots have new passwords, API tokens and policies are to be made again\n"
     )
     for digest in done.damaged:
