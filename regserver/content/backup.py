@@ -222,7 +222,8 @@ def _secrets(root: Path) -> dict[str, bytes]:
 async def _check_keys(copy: Reader, secrets: dict[str, bytes]) -> None:
     """Every key that the copied catalog signs with is there. Raises ArchiveFailed."""
     active = await accounts.active_key(copy)
-    needed = {*await accounts.usernames_by_key(copy), *([active] if active else [])}
+    retired = [key for key, _ in await accounts.retired_keys(copy) if await accounts.usernames_of_key(copy, key)]
+    needed = {*retired, *([active] if active else [])}
     if missing := sorted(key for key in needed if f"{KEYS}{key}.pem" not in secrets):
         raise ArchiveFailed(
             f"{KEYS}{missing[0]}.pem: this signing key is missing; if keys were rotated just now, run it again"
