@@ -150,3 +150,25 @@ async def test_what_comes_from_outside_is_on_one_line_and_cut(guarded: Registry)
     await db.write(partial(audit.record, actor=actor, action=AuditAction.TOKEN_CREATE, detail="\ud800" * 300))
     (line,) = await events(guarded)
     assert (line["actor"], len(line["address"]), len(line["detail"])) == ("a\\n\\x1b[31m", 255, 255)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [{"registry": "one"}, {"registry": "<id>"}, {"actor": "admin"}, {"action": "registry.update"}, {}],
+    ids=["registry", "registry's id", "actor", "action", "all"],
+)
+async def test_the_total_is_the_same_on_every_page_and_however_it_is_counted(
+    guarded: Registry, chosen: dict[str, str]
+) -> None:
+    one, other = [await make_registry(guarded, name) for name in ("one", "other")]
+    for number in range(1, 4):
+        await call(guarded, "PATCH", f"/registries/{one}", {"quota": {"storage_gb": number}})
+    await call(guarded, "PATCH", f"/registries/{other}", {"public": True})
+    chosen = {name: one if value == "<id>" else value for name, value in chosen.items()}
+    wanted = len(await events(guarded, **chosen))
+    assert wanted >= 4
+    ways = [{"per_page": "1"}, {"per_page": "1", "page": str(wanted)}, {"per_page": "1", "page": "99"}]
+    ways += [{"per_page": "2", "q": "127.0.0.1"}, {"since": "2000-01-01T00:00:00Z"}]
+    for way in ways:
+        answer = await call(guarded, "GET", "/audit", query={**chosen, **way})
+        assert answer.json["meta"]["total"] == wanted, way

@@ -148,6 +148,13 @@ _CONDITIONS = {
 _WHERE = {lead: _MATCHING.replace("<lead>", condition) for lead, condition in _CONDITIONS.items()}
 _PAGES = {lead: _PAGE.replace("<matching>", where) for lead, where in _WHERE.items()}
 _COUNTS = {lead: _COUNT.replace("<matching>", where) for lead, where in _WHERE.items()}
+# Where nothing but the lead filters, its index alone tells: ten thousand lines need not be read to be counted.
+_LEAD_COUNT = (
+    "SELECT count(*) FROM (SELECT id FROM audit WHERE id >= $1 AND id < $2 AND <lead> = $3 LIMIT $4) AS counted"
+)
+_LEAD_COUNTS: dict[Lead, str] = {
+    lead: _LEAD_COUNT.replace("<lead>", str(lead.value)) for lead in Lead if lead is not Lead.TIME
+}
 
 
 async def page(reader: Reader, chosen: EventFilter, limit: int, offset: int) -> tuple[list[EventRow], int, bool]:
@@ -167,7 +174,11 @@ async def page(reader: Reader, chosen: EventFilter, limit: int, offset: int) -> 
     found, more = [EventRow(*row) for row in rows[:limit]], len(rows) > limit
     if not more and chosen.before is None and (rows or not offset):
         return found, offset + len(rows), False  # the last page says how many there are; a filter need not look twice
-    ((total,),) = await reader.fetch(_COUNTS[lead], since, until, *equal, visible, pattern, COUNTED)
+    values = [value for value in equal if value is not None]
+    if len(values) == 1 and not visible and not pattern:
+        ((total,),) = await reader.fetch(_LEAD_COUNTS[lead], since, until, values[0], COUNTED)
+    else:
+        ((total,),) = await reader.fetch(_COUNTS[lead], since, until, *equal, visible, pattern, COUNTED)
     return found, max(total, offset + len(rows)) if total == COUNTED else total, more
 
 
