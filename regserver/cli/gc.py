@@ -55,6 +55,7 @@ _REASON = (
     Column("Reason", "reason"),
     Column("Image", "image"),
     Column("Until", "until", when),
+    Column("Damaged", "damaged"),
 )
 
 

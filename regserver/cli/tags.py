@@ -31,6 +31,7 @@ _ONE = (
     Column("Media type", "media_type"),
     Column("Artifact type", "artifact_type"),
     Column("Platforms", "platforms", _platforms),
+    Column("Damaged", "damaged"),
     Column("Size", "size_bytes", size),
     Column("Deleting frees", "reclaimable_bytes", size),
     Column("Pushed", "pushed_at", when),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from regserver.content.collector import floors
 from regserver.content.core import Core
@@ -11,7 +11,7 @@ from regserver.content.forecast import Forecast, Forecaster, holding
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Target
 from regserver.model.digest import Digest
-from regserver.storage.catalog import garbage, holders, manifests, repositories, tags
+from regserver.storage.catalog import garbage, holders, manifests, repositories, scrub, tags
 from regserver.storage.catalog.garbage import Floors
 from regserver.storage.sql.port import Reader
 
@@ -32,6 +32,7 @@ class Explanation:
     image: str | None = None
     path: tuple[str, ...] = ()
     seconds: int | None = None
+    damaged: bool = False  # it has rotted, and is served to nobody
 
     @property
     def kept(self) -> bool:
@@ -47,7 +48,8 @@ class Explain:
 
         async def body(reader: Reader) -> Explanation:
             limits = await floors(self._core, reader, patient=True)
-            return await _Search(reader, limits, self._core.settings.epoch_seconds).why(registry_id, str(digest))
+            found = await _Search(reader, limits, self._core.settings.epoch_seconds).why(registry_id, str(digest))
+            return replace(found, damaged=await scrub.is_marked(reader, registry_id, str(digest)))
 
         return await self._core.db.read(body)
 

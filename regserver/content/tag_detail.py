@@ -16,7 +16,7 @@ from regserver.model.access import Target
 from regserver.model.digest import Digest
 from regserver.model.names import Tag
 from regserver.storage.blobs.port import LocalFile
-from regserver.storage.catalog import images, manifests, repositories
+from regserver.storage.catalog import images, manifests, repositories, scrub
 from regserver.storage.catalog.images import NameFilter, TagRow, TagSort
 from regserver.storage.sql.port import Reader
 
@@ -31,11 +31,13 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class TagDetail:
-    """``platforms``: os, architecture and, where there is one, variant. ``referrers``: descriptors (end-12)."""
+    """``platforms``: os, architecture and, where there is one, variant. ``referrers``: descriptors (end-12).
+    ``damaged``: something that it needs has rotted."""
 
     row: TagRow
     platforms: list[dict[str, str]]
     referrers: list[Json]
+    damaged: bool
 
 
 class TagDetails:
@@ -47,17 +49,18 @@ class TagDetails:
     async def get(self, target: Target, tag: Tag) -> TagDetail:
         """Raises RegistryError NOT_FOUND."""
 
-        async def body(reader: Reader) -> tuple[TagRow, bytes]:
+        async def body(reader: Reader) -> tuple[TagRow, bytes | None, bool]:
             chosen, repository_id = NameFilter(name=str(tag)), await repositories.find(reader, target)
             rows, _ = await images.tags(reader, target.registry_id, target.name.image, chosen, TagSort.NAME, 1, 0)
-            content = await manifests.content(reader, repository_id, rows[0].digest) if repository_id and rows else None
-            if content is None:
+            if not repository_id or not rows:
                 raise RegistryError(ErrorCode.NOT_FOUND)
-            return rows[0], content
+            damaged = await scrub.is_hollow(reader, repository_id, rows[0].digest)
+            return rows[0], await manifests.content(reader, repository_id, rows[0].digest), damaged
 
-        row, content = await self._core.db.read(body)
-        document = await asyncio.to_thread(json.loads, content)
-        return TagDetail(row, await self._platforms(target, document), await self._referrers(target, row.digest))
+        row, content, damaged = await self._core.db.read(body)
+        document = await asyncio.to_thread(json.loads, content) if content is not None else {}
+        platforms = await self._platforms(target, document)
+        return TagDetail(row, platforms, await self._referrers(target, row.digest), damaged)
 
     async def _platforms(self, target: Target, document: Json) -> list[dict[str, str]]:
         """What an index says of its entries, or an image's config of itself; nothing for any other artifact."""

@@ -91,6 +91,7 @@ async def explain(request: web.Request, call: Call) -> web.Response:
             "image": answer.image,
             "path": list(answer.path),
             "until": ends,
+            **({"damaged": True} if answer.damaged else {}),
         }
     )
 

@@ -134,6 +134,7 @@ def _detail(detail: TagDetail) -> dict[str, Any]:
         "artifact_type": detail.row.artifact_type,
         "platforms": detail.platforms,
         "referrers": [_referrer(descriptor) for descriptor in detail.referrers],
+        **({"damaged": True} if detail.damaged else {}),
     }
 
 

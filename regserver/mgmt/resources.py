@@ -177,7 +177,9 @@ TAG = resource(
         "referrers": array(REFERRER),
         "last_pulled": _LAST_PULLED,
         "reclaimable_bytes": _RECLAIMABLE,
+        "damaged": flag("Something that it needs has rotted: push it again.", example=True),
     },
+    optional=["damaged"],
 )
 TAG_EVENT = resource(
     "TagEvent",
@@ -258,7 +260,9 @@ EXPLANATION = resource(
         "image": nullable(text("team/api")),
         "path": array(text("v1.2.0"), "From a tag down to the digest, the shortest way."),
         "until": nullable(time(), "When the lease or the window ends."),
+        "damaged": flag("It has rotted, and is served to nobody until it is pushed again.", example=True),
     },
+    optional=["damaged"],
 )
 
 # ---------------------------------------------------------------- scrub

@@ -107,6 +107,11 @@ async def test_an_image_that_rotted_is_pushed_again_as_docker_does_it(guarded: R
     refused = await guarded.send("GET", f"/v2/{REPOSITORY}/blobs/{layer}")
     assert refused.refusal == (404, "BLOB_UNKNOWN")
     assert len(list((root / "quarantine").rglob("*.*"))) == 1
+    identity = await id_of(guarded, "my")
+    shown = await call(guarded, "GET", f"/registries/{identity}/images/api/tags/v1")
+    assert shown.json["data"]["damaged"] is True
+    explained = await call(guarded, "GET", f"/registries/{identity}/explain/{layer}")
+    assert explained.json["data"]["damaged"] is True
     await push_blob(guarded, REPOSITORY, good)
     manifest = await guarded.send(
         "PUT",
@@ -134,6 +139,10 @@ async def test_a_tag_whose_manifest_rotted_is_still_listed_and_says_that_it_is_w
     assert (await scrub(core.settings.root))[0] == 7
     listed = await call(guarded, "GET", f"/registries/{identity}/images/api/tags")
     assert [tag["name"] for tag in listed.json["data"]] == ["v1"]
+    shown = (await call(guarded, "GET", f"/registries/{identity}/images/api/tags/v1")).json["data"]
+    assert (shown["damaged"], shown["platforms"]) == (True, [])
+    explained = (await call(guarded, "GET", f"/registries/{identity}/explain/{shown['digest']}")).json["data"]
+    assert (explained["reason"], explained["damaged"]) == ("tag", True)
     assert (await guarded.send("GET", f"/v2/{REPOSITORY}/manifests/v1")).refusal == (404, "MANIFEST_UNKNOWN")
     assert (await call(guarded, "DELETE", f"/registries/{identity}/images/api/tags/v1")).status == 204
 

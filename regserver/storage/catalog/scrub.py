@@ -240,6 +240,19 @@ async def is_hollow(reader: Reader, repository_id: int, digest: str) -> bool:
     return bool(await reader.fetch(HOLLOW, repository_id, digest))
 
 
+MARKED = """
+SELECT 1 FROM blobs WHERE digest = $2 AND rotten IS NOT NULL
+UNION ALL
+SELECT 1 FROM repositories r JOIN manifests m ON m.repository_id = r.id AND m.digest = $2
+WHERE r.registry_id = $1 AND m.rotten_at IS NOT NULL LIMIT 1
+"""
+
+
+async def is_marked(reader: Reader, registry_id: str, digest: str) -> bool:
+    """Is the blob withdrawn, or a manifest of this registry? The caller knows that the registry has the digest."""
+    return bool(await reader.fetch(MARKED, registry_id, digest))
+
+
 # -- the pass in the background
 
 
