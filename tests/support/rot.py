@@ -49,9 +49,9 @@ class RottingStore(MemoryBlobStore):
         return self.files.published.pop(place)
 
 
-async def scrub(store: Store, **how: Any) -> list[Finding]:
+async def scrub(store: Store, pace: Pace = at_once, **how: Any) -> list[Finding]:
     found: list[Finding] = []
-    scrubber = Scrubber(store.core, store.collector, at_once, found.append, **how)
+    scrubber = Scrubber(store.core, store.collector, pace, found.append, **how)
     await scrubber.measure()
     position: Position | None = START
     while position is not None:

@@ -1,5 +1,6 @@
 """A scrub of what is not in blobs' files: manifests, files without a row, counters."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,8 +8,11 @@ import pytest
 
 from regserver.content.scrub import START, Deed, Finding, Scrubber
 from regserver.errors import ErrorCode
+from regserver.model.access import Caller, Target
 from regserver.model.digest import Digest
 from regserver.model.names import Tag
+from regserver.storage.blobs.filesystem import FilesystemBlobStore
+from regserver.storage.blobs.port import StoreFailed
 from regserver.storage.catalog.scrub import Rot
 from regserver.storage.sql.port import Transaction
 from support.rot import RottingStore, audited, refused, scrub
@@ -143,3 +147,54 @@ async def test_every_blob_and_manifest_is_read_once_over_many_steps(store: Store
     assert scrubber.tally[:2] == (251, 120)
     assert scrubber.tally.bytes == sum(read) == sum(map(len, [*contents, b"{}", *manifests]))
     assert steps > 5
+
+
+# ---------------------------------------------------------------- beside others, and cut off
+
+
+async def test_a_file_that_was_marked_and_not_moved_is_moved_by_the_next_pass(
+    store: Store, files: RottingStore
+) -> None:
+    await store.push_image(HERE, LAYER)
+    files.flip(LAYER)
+    files.failures["quarantine"] = StoreFailed("input/output error")
+    assert [finding.deed for finding in await scrub(store)] == [Deed.QUARANTINED]
+    assert files.files.quarantined == {}
+    assert await refused(store.blobs.stat(HERE, pusher(), DIGEST)) is ErrorCode.BLOB_UNKNOWN
+    assert [finding.deed for finding in await scrub(store)] == [Deed.KNOWN]
+    assert [digest for _, digest in files.files.quarantined] == [DIGEST]
+
+
+CONTENTS = [b"content %d" % number * 50 for number in range(6)]
+
+
+async def push_and_delete(store: Store, place: Target, who: Caller) -> None:
+    for turn in range(12):
+        for content in CONTENTS[turn % 3 :: 3]:
+            await store.push_blob(place, content, who)
+        for content in CONTENTS[turn % 3 :: 3]:
+            await store.blobs.delete(place, who, Digest.of(content))
+
+
+async def test_scrubs_beside_pushes_deletions_and_collections_find_nothing(tmp_path: Path) -> None:
+    blobs = await FilesystemBlobStore.at(tmp_path / "store")
+    async with opened_store(tmp_path, blobs) as store:
+        working, found = True, []
+
+        async def collect(_: int = 0) -> None:
+            await store.collector.collect("reg_my")
+
+        async def look() -> None:
+            while working:
+                found.extend(await scrub(store, collect))  # between two blobs of a step some of the others go
+
+        beside = [asyncio.create_task(look()) for _ in range(3)]
+        places = [(HERE, pusher("one")), (target("my/web"), pusher("two")), (target("other/x"), pusher("three"))]
+        await asyncio.gather(*(push_and_delete(store, *place) for place in places))
+        working = False
+        await asyncio.gather(*beside)
+        assert found == []
+        await store.collector.collect("reg_my")
+        assert await store.counts() == {}
+        assert await store.files() == 0
+    await blobs.close()
