@@ -10,6 +10,7 @@ state that can be reached, and compares each state and each step with the invari
     uploads      a request that brings a blob's bytes
     clients      everything else that a client can ask for
     collector    mark and sweep, the reaper, the sweep of nameless files
+    backups      a hold on the trash, a copy of the catalog, the files that it names
     accidents    what goes wrong: expiry, crashes, impatience, power cuts
     invariants   what must be true all the same
     search       breadth first, so the first trace that breaks a rule is a shortest one

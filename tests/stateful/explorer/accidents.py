@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from functools import cache
 
+from .backups import Backups
 from .clients import Clients
-from .collector import Collector
 from .names import entries
 from .scenarios import Scenario
 from .state import Act, Change, Client, File, Key, Keys, Stage, State, Step, Table, change_key, halted, without_lease
 
 
-class Store(Clients, Collector):
-    """The whole: clients, collectors and accidents over one state."""
+class Store(Clients, Backups):
+    """The whole: clients, collectors, backups and accidents over one state."""
 
     def __init__(self, scenario: Scenario) -> None:
         super().__init__(scenario)
@@ -24,6 +24,8 @@ class Store(Clients, Collector):
         yield from self.runaways(state)
         yield from self.collector(state)
         yield from self.expiries(state)
+        if self.scenario.backs_up:
+            yield from self.backup(state)
         for act, keys, digest in self.accidents(state.keys):
             yield Step(act, state.with_keys(keys), digest=digest)
 

@@ -5,7 +5,7 @@ from functools import cache
 from .accidents import Store
 from .names import ALL_MANIFESTS, DIGESTS, EVERYWHERE, NOTHING, Names, blobs_of, children_of, entries
 from .rules import reaches
-from .state import COLLECTING, Act, File, Key, State, Step, Table, all_leased, halted
+from .state import COLLECTING, Act, Backup, File, Key, State, Step, Table, all_leased, halted
 
 BRIEFLY = {
     "I1": "a manifest's blobs are linked, with rows and durable files; its children are there, and what a lease names",
@@ -14,6 +14,7 @@ BRIEFLY = {
     "I4": "a link comes from own bytes, a link in the source, or an own lease, and only linked blobs are shown",
     "I5": "when clients stop and leases and uploads have run out, one collection leaves exactly what tags reach",
     "I5'": "when all clients rest at the end of their scripts, one collection does so at once: nothing has to expire",
+    "I7": "a file that a backup's copy of the catalog names is there until the backup has read it",
 }
 
 
@@ -32,6 +33,8 @@ def broken_state(state: State) -> str:
         return "I1: a link is to what is not there"
     if state.tagged & ~state.manifests:
         return "I2: a tag names what is not there"
+    if state.backup and any(key.copied and key.file is not File.DURABLE for key in state.keys):
+        return "I7: a file is gone that a backup has still to read"
     return ""
 
 
@@ -83,7 +86,7 @@ def _earned(store: Store, before: State, step: Step, gained: Names) -> bool:
 def broken_rest(store: Store, state: State) -> str:
     """I5': all clients rest, and a collection begins."""
     scenario = store.scenario
-    if not scenario.rests_clean or scenario.impatient:
+    if not scenario.rests_clean or scenario.impatient or state.backup is not Backup.NONE:
         return ""
     for client, script in zip(state.clients, scenario.scripts, strict=True):
         if client.position != len(script):

@@ -1,6 +1,6 @@
 """What the store decides inside its transactions. A mutant is a store that decides one of these things wrongly.
 
-`L1` to `L15` are the lemmas of `docs/gc-proof.md`.
+`L1` to `L16` are the lemmas of `docs/gc-proof.md`.
 """
 
 from collections.abc import Iterator

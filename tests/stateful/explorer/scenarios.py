@@ -43,6 +43,7 @@ class Scenario(NamedTuple):
     states: int  # how many can be reached: a change of this number is a change of the algorithm
     keys: int = 3  # at one time
     rests_clean: bool = True  # a client at the end of its script holds no lease, so I5' is claimed
+    backs_up: bool = False  # a backup runs, and another one after it
     impatient: bool = False  # clients give up on requests that run on (and may leave a lease behind, so no I5')
 
 
@@ -151,6 +152,13 @@ SCENARIOS = {
         (BLOB_AND_BACK, BLOB_AND_BACK),
         (0, 1),
         states=27_506,
+    ),
+    "backup": Scenario(
+        "backups run while an image is pushed and deleted, and a layer of it comes and goes besides",
+        ((*IMAGE, _untag("M")), BLOB_AND_BACK),
+        (0, 1),
+        states=285_756,
+        backs_up=True,
     ),
     "alone, everything": Scenario(
         "one client pushes a referrer, its subject, an image and an index, in that order",

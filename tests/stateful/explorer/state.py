@@ -38,6 +38,14 @@ class Stage(IntEnum):
     FINALISE = 3
 
 
+class Backup(IntEnum):
+    """How far a backup has come."""
+
+    NONE = 0
+    HELD = 1  # its hold on the trash is committed
+    COPIED = 2  # it has its copy of the catalog, and reads files
+
+
 class Key(NamedTuple):
     """One random key, with its file and the request that works on it.
 
@@ -51,7 +59,10 @@ class Key(NamedTuple):
     uploader: int  # a client, or NOBODY
     stage: Stage  # goes on although others may have taken the file away: a request does not look
     runaway: bool = False  # an earlier request, whose client gave up, is still going to finalise
-    noted: bool = False  # an earlier look at it is remembered: only mutants do
+    noted: bool = (
+        False  # an earlier look at it is remembered: by a reaper where there are backups, else by mutants only
+    )
+    copied: bool = False  # a copy of the catalog names it as a blob, and its file is still to be read
 
 
 NOBODY = -1
@@ -74,16 +85,17 @@ class State(NamedTuple):
     tagged: Names  # manifests that a tag names
     leases: tuple[Names, ...]  # one set for each session; a lease that has expired is gone
     clients: tuple[Client, ...]
+    backup: Backup = Backup.NONE
 
     def with_keys(self, keys: Keys) -> "State":
         """The same with other keys."""
-        _, links, manifests, tagged, leases, clients = self
-        return State(keys, links, manifests, tagged, leases, clients)
+        _, links, manifests, tagged, leases, clients, backup = self
+        return State(keys, links, manifests, tagged, leases, clients, backup)
 
     def with_client(self, number: int, new: Client) -> "State":
         """The same with one client moved."""
-        keys, links, manifests, tagged, leases, clients = self
-        return State(keys, links, manifests, tagged, leases, (*clients[:number], new, *clients[number + 1 :]))
+        keys, links, manifests, tagged, leases, clients, backup = self
+        return State(keys, links, manifests, tagged, leases, (*clients[:number], new, *clients[number + 1 :]), backup)
 
 
 class Act(StrEnum):
@@ -114,6 +126,12 @@ class Act(StrEnum):
     UNLINK = "reaper: unlink file"
     FORGET = "reaper: forget key"
     SWEEP = "sweep: unlink nameless file"
+    HOLD = "backup: hold the trash"
+    COPY = "backup: copy the catalog"
+    READ = "backup: read a file"
+    RELEASE = "backup: release the trash"
+    ABANDON = "a backup dies, or its hold ends"
+    LOOK = "reaper: look into the trash"
     EXPIRE = "a lease expires"
     PURGE = "an upload is purged"
     DIE = "requests die"
@@ -150,7 +168,7 @@ class Step(NamedTuple):
 
 def settle(keys: Iterable[Key]) -> Keys:
     """One form for all orders of the same keys; without those that nothing remembers."""
-    return tuple(sorted(key for key in keys if key.table or key.file or key.stage or key.runaway))
+    return tuple(sorted(key for key in keys if key.table or key.file or key.stage or key.runaway or key.copied))
 
 
 def add_key(keys: Keys, new: Key) -> Keys:
@@ -201,5 +219,7 @@ def halted(keys: Keys, lost: File = File.ABSENT, purge: bool = False) -> Keys:
         table = Table.TRASH if purge and key.table is Table.UPLOADS else key.table
         file = File.ABSENT if key.file is lost else key.file
         uploader = key.uploader if table is Table.UPLOADS else NOBODY
-        left.append(key._replace(table=table, file=file, uploader=uploader, stage=Stage.IDLE, runaway=False))
+        left.append(
+            key._replace(table=table, file=file, uploader=uploader, stage=Stage.IDLE, runaway=False, copied=False)
+        )
     return settle(left)
