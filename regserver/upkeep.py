@@ -55,7 +55,7 @@ def back_up(settings: Settings, options: argparse.Namespace) -> int:
         sys.stderr.write(f"regserver: {digest} is missing or damaged in {settings.root}\n")
     return _fail(
         f"{amount(len(done.damaged), 'blob')} could not be backed up, so {plain(options.file)} was not made; "
-        "push these again, or delete the images that need them and collect"
+        "delete the images that need them, collect, and push them again"
     )
 
 

@@ -32,6 +32,7 @@ from regserver.storage.sql import copying
 from regserver.storage.sql.port import Reader
 
 BATCH = 500
+DAMAGED = "damaged-"  # begins the name of an archive that does not hold all that it names
 Tell = Callable[[str, int, int], None]  # (what is being done, done, of so much); called from other threads
 
 
@@ -67,7 +68,7 @@ class Backup:
 
         Raises BackupRefused, ArchiveFailed, DatabaseFailed, OSError; nothing is left of what was begun.
         """
-        _check_name(file)
+        _check_names(file, since)
         writer = Writer(file)
         try:
             with _workspace(file) as folder:
@@ -92,7 +93,7 @@ class Backup:
             header = await self._header(copy, earlier, copied, secrets)
             await asyncio.to_thread(_write_first, writer, header, copied, secrets)
             damaged = await self._blobs(writer, copy, earlier, header.bytes)
-        final = file.with_name(f"damaged-{file.name}") if damaged else file
+        final = file.with_name(DAMAGED + file.name) if damaged else file
         await asyncio.to_thread(writer.finish, final)
         return BackedUp(final, header, tuple(damaged))
 
@@ -151,7 +152,9 @@ class _Earlier:
     catalog: Path
 
 
-def _check_name(file: Path) -> None:
+def _check_names(file: Path, since: Path | None) -> None:
+    if since is not None and since.name.startswith(DAMAGED):
+        raise BackupRefused(f"{since} lacks blobs that its catalog names; name a whole one, or back up without --since")
     if not archives.is_archive_name(file):
         raise BackupRefused(f"{file}: a backup's name ends in {' or '.join(archives.SUFFIXES)}")
     if file.exists():

@@ -29,7 +29,8 @@ async def held_trash(db: Database) -> AsyncIterator[None]:
     finally:
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
-        await db.write(partial(_release, hold_id))
+        with suppress(DatabaseFailed):  # then it ends by itself
+            await db.write(partial(_release, hold_id))
 
 
 async def _keep(db: Database, hold_id: str) -> None:

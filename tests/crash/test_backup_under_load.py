@@ -191,3 +191,22 @@ def begun(word: str, place: Path) -> bool:
     if word == "backup":
         return place.exists() and place.stat().st_size > 2_000_000
     return any(place.glob(".back.restoring-*/blobs/*/*/*"))
+
+
+async def test_an_interrupted_backup_leaves_nothing_and_holds_nothing(tmp_path: Path) -> None:
+    root, file = tmp_path / "root", tmp_path / "backup.tar"
+    with served_process(root, "--dev") as server:
+        async with aiohttp.ClientSession(str(server.url)) as session:
+            for number in range(4):
+                await push(session, Ledger(), f"v{number}", [os.urandom(1_000_000) for _ in range(8)])
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "regserver", "backup", str(file), "--root", str(root)
+        )
+        deadline = time.monotonic() + 30
+        while process.returncode is None and not begun("backup", file.with_name("backup.tar.partial")):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0)
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 130
+    assert list(tmp_path.glob("*backup*")) == []
+    assert query(root, "SELECT * FROM trash_holds") == []

@@ -179,6 +179,8 @@ async def test_damage_is_named_and_the_file_is_not_made(store: Store, file: Path
     with pytest.raises(ArchiveFailed, match=r"is damaged|damaged there"):
         restore([done.file], tmp_path / "new", silent)
     assert not (tmp_path / "new").exists()
+    with pytest.raises(BackupRefused, match="lacks blobs"):
+        await back_up(store, file, done.file)
     restored = restore([done.file], tmp_path / "new", silent, allow_damaged=True)
     assert (restored.damaged, restored.blobs) == ([str(Digest.of(b"is damaged"))], 2)
 
