@@ -38,7 +38,8 @@ test: $(VENV)/.dev ## Every test, with the real clients and the OCI conformance 
 test-quick: $(VENV)/.dev ## The tests that need no client, no root and no conformance suite
 	$(BIN)/python -m pytest -m "not clients and not conformance and not slow"
 
-test-all: check test ## check and test
+test-all: export CRASH_ROUNDS = 1000
+test-all: check test ## check and test, with 1,000 rounds of kill -9
 
 conformance: $(VENV)/.dev $(TOOLS)/.conformance ## The OCI conformance suite, every version; writes conformance/README.md
 	$(BIN)/python conformance/run.py --write
