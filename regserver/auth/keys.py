@@ -1,7 +1,8 @@
 """The RSA keys that sign passwords and tokens: ``<root>/keys/<key id>.pem``, 0600 in a folder of 0700.
 
-The catalog says which key signs and which are retired; the folder only holds bytes. Order: a key's file is durable
-before a transaction makes it active; a transaction has retired it, and no password needs it, before its file goes.
+The catalog says which key signs and which are retired; the folder only holds bytes. Order: a transaction announces a
+key before its file is made; the file is durable before a transaction makes it active; a transaction has retired it, and
+no password needs it, before its file goes. So a crash leaves no key that nothing knows.
 No default key exists anywhere (CVE-2026-4404), and a file name comes from the catalog, never from a token.
 """
 
@@ -52,6 +53,7 @@ class Keys:
 
         Raises KeyRefused if a key may be read by others or the one that signs is missing; OSError, DatabaseFailed."""
         active = await accounts.active_key(db) or await _begin(root, db)
+        await db.write(accounts.give_up_announced_keys)  # now that one is active: of first starts at once none loses it
         await tidy(root, db)
         keys = cls(root / FOLDER)
         await asyncio.to_thread(keys._read_folder)
@@ -96,7 +98,7 @@ async def _begin(root: Path, db: Database) -> str:
     """The first start: makes the key that signs and, in the same transaction, the installation's id.
 
     Of two first starts at once one wins, and both go on with its key."""
-    key_id = await asyncio.to_thread(generate, root)
+    key_id = await _generate(root, db)
     active = await db.write(partial(_establish, key_id))
     if active != key_id:
         await asyncio.to_thread(_remove, root / FOLDER, key_id)  # no transaction has ever named it
@@ -105,6 +107,7 @@ async def _begin(root: Path, db: Database) -> str:
 
 async def _establish(key_id: str, tx: Transaction) -> str:
     await accounts.establish(tx)
+    await accounts.take_announced_key(tx, key_id)
     active = await accounts.active_key(tx)
     if active is None:
         await accounts.activate_key(tx, key_id, now_ms())
@@ -125,13 +128,24 @@ async def rotate(root: Path, db: Database, *, token_seconds: int = LONGEST_TOKEN
     """Makes a new key the one that signs, and drops what no robot and no token needs any more.
 
     Safe beside running servers: they read which key signs with every signature, and load one they do not know.
-    Raises KeyRefused, OSError, DatabaseFailed."""
-    key_id = await asyncio.to_thread(generate, root)
-    retired = await db.write(partial(accounts.activate_key, key_id=key_id, now=now_ms()))
+    A server that starts meanwhile may give the new key up: then nothing has changed. Raises KeyRefused, OSError,
+    DatabaseFailed."""
+    key_id = await _generate(root, db)
+    try:
+        retired = await db.write(partial(_activate, key_id))
+    except KeyRefused:
+        await asyncio.to_thread(_remove, root / FOLDER, key_id)
+        raise
     removed = await tidy(root, db, token_seconds=token_seconds)
     known = [(old, tuple(await accounts.usernames_of_key(db, old))) for old, _ in await accounts.retired_keys(db)]
     held = tuple((old, usernames) for old, usernames in known if usernames)
     return Rotation(key_id, retired, held, removed)
+
+
+async def _activate(key_id: str, tx: Transaction) -> str | None:
+    if not await accounts.take_announced_key(tx, key_id):
+        raise KeyRefused("a server that started meanwhile has given the new key up; run again: regserver keys rotate")
+    return await accounts.activate_key(tx, key_id, now_ms())
 
 
 async def tidy(root: Path, db: Database, *, token_seconds: int = LONGEST_TOKEN_SECONDS) -> tuple[str, ...]:
@@ -150,13 +164,20 @@ async def tidy(root: Path, db: Database, *, token_seconds: int = LONGEST_TOKEN_S
     return tuple(removed)
 
 
-def generate(root: Path) -> str:
+async def _generate(root: Path, db: Database) -> str:
+    key_id = new_id("key")
+    await db.write(partial(accounts.announce_key, key_id=key_id))
+    await asyncio.to_thread(generate, root, key_id)
+    return key_id
+
+
+def generate(root: Path, key_id: str | None = None) -> str:
     """Makes a key and its durable file; it signs nothing before the catalog names it. Returns its id."""
     from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     make_folder(root / FOLDER)
-    key_id = new_id("key")
+    key_id = key_id or new_id("key")
     key = generate_private_key(public_exponent=65537, key_size=_BITS)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     _write(root / FOLDER / f"{key_id}{_PRIVATE}", pem)
@@ -186,13 +207,20 @@ def _keep_public_only(folder: Path, key_id: str) -> None:
 
 def _remove(folder: Path, key_id: str) -> None:
     for suffix in (_PRIVATE, _PUBLIC):
-        (folder / f"{key_id}{suffix}").unlink(missing_ok=True)
+        path = folder / f"{key_id}{suffix}"
+        for name in (path, _staged(path)):
+            name.unlink(missing_ok=True)
     _sync(folder)
+
+
+def _staged(path: Path) -> Path:
+    """Where its bytes are until they are whole."""
+    return path.with_name(f".{path.name}.new")
 
 
 def _write(path: Path, content: bytes) -> None:
     """bytes → fsync → rename → fsync of the folder: the name never stands for half a key. Mode 0600 from the start."""
-    staged = path.with_name(f".{path.name}.new")
+    staged = _staged(path)
     staged.unlink(missing_ok=True)
     descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:

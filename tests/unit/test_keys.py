@@ -251,3 +251,44 @@ async def test_a_key_stays_while_a_password_in_its_grace_needs_it(tmp_path: Path
         rotation = await rotate(tmp_path, house.core.db, token_seconds=0)
         assert first in [key for key, _ in rotation.held]
         assert (await house.authenticator.account(*old)).subject == "robot$a"
+
+
+@pytest.mark.parametrize("left", ["a key", "half a key"])
+async def test_a_key_that_a_crash_kept_from_becoming_active_goes_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    def crash(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    async with opened_house(tmp_path) as house:
+        before = files(tmp_path)
+        if left == "half a key":
+            monkeypatch.setattr(Path, "rename", crash)
+        else:
+            monkeypatch.setattr(accounts, "take_announced_key", crash)
+        with pytest.raises(KeyboardInterrupt):
+            await rotate(tmp_path, house.core.db)
+        monkeypatch.undo()
+        assert len(files(tmp_path)) == 2
+        await Keys.load(tmp_path, house.core.db)
+        assert files(tmp_path) == before
+        assert (await rotate(tmp_path, house.core.db)).active not in before[0]
+
+
+async def test_a_rotation_whose_key_a_starting_server_gives_up_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = keys_module.generate
+
+    async with opened_house(tmp_path) as house:
+        before = await house.active_key(), files(tmp_path)
+        loop = asyncio.get_running_loop()
+
+        def make_slowly(root: Path, key_id: str) -> str:
+            asyncio.run_coroutine_threadsafe(Keys.load(tmp_path, house.core.db), loop).result()
+            return make(root, key_id)
+
+        monkeypatch.setattr(keys_module, "generate", make_slowly)
+        with pytest.raises(KeyRefused, match="regserver keys rotate"):
+            await rotate(tmp_path, house.core.db)
+        assert (await house.active_key(), files(tmp_path)) == before

@@ -17,6 +17,7 @@ from regserver.storage.sql.port import Reader, Row, Transaction
 
 _ACTIVE_KEY = "active_key"
 _RETIRED_KEY = "retired_key/"
+_COMING_KEY = "coming_key/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +265,29 @@ async def activate_key(tx: Transaction, key_id: str, now: int) -> str | None:
     return earlier
 
 
+async def announce_key(tx: Transaction, key_id: str) -> None:
+    """Before its file is made: whoever finds the file later can tell that nobody ever signed with it."""
+    await tx.execute(_SET, _COMING_KEY + key_id, "")
+
+
+_FORGET = "DELETE FROM installation WHERE name = $1"
+
+
+async def take_announced_key(tx: Transaction, key_id: str) -> bool:
+    """The fence before it is made active; False: it has been given up meanwhile, and its file with it."""
+    return await tx.execute(_FORGET, _COMING_KEY + key_id) == 1
+
+
+_NAMES = "SELECT name FROM installation WHERE name > $1 AND name < $2 ORDER BY name"
+
+
+async def give_up_announced_keys(tx: Transaction) -> None:
+    """What was announced and did not become active counts as retired long ago, so its files go with the others'."""
+    for (name,) in await tx.fetch(_NAMES, _COMING_KEY, _COMING_KEY + "~"):
+        await tx.execute(_FORGET, name)
+        await tx.execute(_SET, _RETIRED_KEY + name.removeprefix(_COMING_KEY), "0")
+
+
 _RETIRED_KEYS = "SELECT name, value FROM installation WHERE name > $1 AND name < $2 ORDER BY name"
 
 
@@ -285,9 +309,6 @@ async def usernames_of_key(reader: Reader, key_id: str) -> list[str]:
     return [row[0] for row in await reader.fetch(_USERNAMES_OF_KEY, key_id)]
 
 
-_FORGET_KEY = "DELETE FROM installation WHERE name = $1"
-
-
 async def forget_key(tx: Transaction, key_id: str) -> None:
     """A retired key whose files are gone."""
-    await tx.execute(_FORGET_KEY, _RETIRED_KEY + key_id)
+    await tx.execute(_FORGET, _RETIRED_KEY + key_id)
