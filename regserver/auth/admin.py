@@ -40,6 +40,8 @@ def load(settings: Settings, environ: Mapping[str, str]) -> str:
     path = settings.root / FILE
     if not path.exists():
         _make(path)
+    for left in path.parent.glob(f".{FILE}.*"):  # of a start that ended between making a token and giving it its name
+        left.unlink(missing_ok=True)
     if path.stat().st_mode & 0o077:
         raise AdminTokenRefused(f"{path}: others may read the administrator's token; run: chmod 600 {path}")
     return _checked(_read(path), str(path))
@@ -72,10 +74,10 @@ def _make(path: Path) -> None:
             os.fsync(file.fileno())
         if not path.exists():
             os.link(staged, path)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):  # the latter: it has tidied, which it does once its token stands
         return  # the other server's stands
     finally:
-        staged.unlink()
+        staged.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)

@@ -104,3 +104,19 @@ def test_a_fingerprint_tells_tokens_apart_and_shows_none() -> None:
     assert admin.fingerprint(GIVEN) == admin.fingerprint(GIVEN)
     assert admin.fingerprint(GIVEN) != admin.fingerprint(GIVEN + "x")
     assert GIVEN not in admin.fingerprint(GIVEN)
+
+
+def test_what_a_start_left_that_ended_before_its_token_had_a_name_goes_at_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", crash)
+        patch.setattr(Path, "unlink", crash)
+        with pytest.raises(KeyboardInterrupt):
+            admin.load(Settings(root=tmp_path), {})
+    assert [path.name for path in tmp_path.iterdir()] != []
+    admin.load(Settings(root=tmp_path), {})
+    assert [path.name for path in tmp_path.iterdir()] == ["admin-token"]
