@@ -39,7 +39,8 @@ test-quick: $(VENV)/.dev ## The tests that need no client, no root and no confor
 	$(BIN)/python -m pytest -m "not clients and not conformance and not slow"
 
 test-all: export CRASH_ROUNDS = 1000
-test-all: check test ## check and test, with 1,000 rounds of kill -9
+test-all: export CRASH_POINTS = all
+test-all: check test ## check and test, with 1,000 rounds of kill -9 and a crash at every call
 
 conformance: $(VENV)/.dev $(TOOLS)/.conformance ## The OCI conformance suite, every version; writes conformance/README.md
 	$(BIN)/python conformance/run.py --write

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from support.crowd import Crowd, check, collect_everything, ready
-from support.invariants import opened, violations
+from support.invariants import opened, violations, wait_until_settled
 from support.ledger import Ledger
 from support.registry import served_process
 
@@ -24,7 +24,6 @@ ROUNDS = int(os.environ.get("CRASH_ROUNDS", "50"))
 PUSHERS, DELETERS = 16, 4
 WORK_SECONDS = (0.1, 0.7)
 READY_SECONDS = 2.0  # at the 99th percentile, from the start of the process
-SETTLE_SECONDS = 20.0
 
 
 @pytest.mark.slow
@@ -47,25 +46,14 @@ async def test_what_was_acknowledged_survives_kill_after_kill(tmp_path: Path) ->
     with served_process(root, "--dev") as server:
         await ready(server.url)
         await check(server.url, ledger)
-        await settled(root)
+        await asyncio.to_thread(wait_until_settled, root)
         await collect_everything(server.url, ledger)
-        await settled(root)
+        await asyncio.to_thread(wait_until_settled, root)
         assert held_by_nothing(root) == set(), "I5: a blob that nothing holds"
     report(starts, ledger)
     assert ledger.pushes > ROUNDS, "there was something to lose"
     assert ledger.deletes > ROUNDS, "there was something to come back"
     assert percentile(starts, 99) < READY_SECONDS, starts
-
-
-async def settled(root: Path) -> None:
-    """Until what a start does in the background is done; the rest is a violation."""
-    until = time.monotonic() + SETTLE_SECONDS
-    while True:
-        found = violations(root, settled=True)
-        if not found:
-            return
-        assert time.monotonic() < until, found
-        await asyncio.sleep(0.05)
 
 
 def held_by_nothing(root: Path) -> set[str]:
