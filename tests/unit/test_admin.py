@@ -109,7 +109,7 @@ def test_a_fingerprint_tells_tokens_apart_and_shows_none() -> None:
 def test_what_a_start_left_that_ended_before_its_token_had_a_name_goes_at_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(*_: object) -> None:
+    def crash(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
