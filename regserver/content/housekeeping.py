@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
@@ -17,6 +18,8 @@ from regserver.storage.catalog import audit, clock, garbage, holds, idempotency,
 from regserver.storage.sql.port import DatabaseFailed, Transaction
 
 log = logging.getLogger("regserver.housekeeping")
+
+SWEEP_SECONDS = 86400.0  # between two looks for files that no table names; the first comes with the start
 
 
 class Flush(Protocol):
@@ -46,13 +49,13 @@ class Housekeeping:
     async def run(self, stop: asyncio.Event) -> None:
         """Works until ``stop``. A failure is logged and tried again at the next turn; it never ends the server."""
         pause = max(1, self._core.settings.epoch_seconds // 4)
-        swept = False
+        sweep_at = time.monotonic()
         while not stop.is_set():
             try:
                 await self.run_once()
-                if not swept:
+                if time.monotonic() >= sweep_at:
                     await self._sweep()
-                    swept = True
+                    sweep_at = time.monotonic() + SWEEP_SECONDS
             except StoreFailed as failed:
                 if failed.fatal:
                     self._core.health.fail("a sync to disk failed; check the disk, then restart")

@@ -9,7 +9,7 @@ the file. The order of effects, which is the design (docs/gc-proof.md):
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +21,7 @@ from regserver.model.digest import Algorithm, Digest
 from regserver.model.ids import new_secret
 from regserver.storage.blobs.port import Staged, StagingBusy, StagingGone, StoreFailed
 from regserver.storage.catalog import blobs, clock, garbage, repositories, uploads
-from regserver.storage.sql.port import Transaction
+from regserver.storage.sql.port import DatabaseFailed, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +106,25 @@ class Uploads:
         """Closes the session: its bytes, the last chunk included, become the blob ``digest`` of the repository (end-6).
 
         When it returns the blob is durable and leased to the caller. Raises RegistryError DIGEST_INVALID (the session
-        and its bytes are gone), BLOB_UPLOAD_UNKNOWN, and what ``append`` raises; StoreFailed, DatabaseFailed.
+        and its bytes are gone), BLOB_UPLOAD_UNKNOWN, and what ``append`` raises; StoreFailed, DatabaseFailed (the
+        session is gone too, as far as the catalog takes that).
         """
+        try:
+            return await self._finish(target, caller, upload_id, digest, body, start, length)
+        except DatabaseFailed:  # the file may have the blob's name by now, and the session none to go on with
+            await self._forget(target, caller, upload_id, digest)
+            raise
+
+    async def _finish(
+        self,
+        target: Target,
+        caller: Caller,
+        upload_id: str,
+        digest: Digest,
+        body: Body | None,
+        start: int | None,
+        length: int | None,
+    ) -> Usage:
         async with self._staged(target, caller, upload_id) as (row, staged):
             if body is not None:
                 await self._receive(target, upload_id, staged, body, start, length)
@@ -127,9 +144,9 @@ class Uploads:
         """The whole blob in one request (end-4b). Whatever fails, nothing is left. Raises what the steps raise."""
         started = await self.start(target, caller, digest.algorithm, whole=True)
         try:
-            return await self.finish(target, caller, started.id, digest, body, 0, length)
+            return await self._finish(target, caller, started.id, digest, body, 0, length)
         except BaseException:
-            await self._forget(target, caller, started.id)
+            await self._forget(target, caller, started.id, digest)
             raise
 
     async def cancel(self, target: Target, caller: Caller, upload_id: str) -> None:
@@ -241,10 +258,12 @@ class Uploads:
 
         return await self._core.db.write(body)
 
-    async def _forget(self, target: Target, caller: Caller, upload_id: str) -> None:
-        row = await uploads.find(self._core.db, upload_id, target, caller.account.subject)
-        if row is not None:
-            await self._discard(upload_id, row.key, None)
+    async def _forget(self, target: Target, caller: Caller, upload_id: str, digest: Digest) -> None:
+        """After a failure. Where the catalog does not even take this, the session ends by its age."""
+        with suppress(DatabaseFailed):
+            row = await uploads.find(self._core.db, upload_id, target, caller.account.subject)
+            if row is not None:
+                await self._discard(upload_id, row.key, digest)
 
     def _report(self, failed: StoreFailed) -> None:
         if failed.fatal:

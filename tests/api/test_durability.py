@@ -8,6 +8,7 @@ import pytest
 
 from regserver.content.collector import Collector
 from regserver.storage.blobs.disk import Disk
+from regserver.storage.blobs.staging import FilesystemStaged
 from regserver.storage.sql.port import DatabaseFailed
 from regserver.web.context import SERVICES
 from support.pushing import OCTETS, Registry, digest_of, make_content, push_blob, push_image, start_upload
@@ -120,3 +121,37 @@ async def test_a_commit_that_fails_is_no_201(registry: Registry, monkeypatch: py
     assert (await registry.send("GET", f"/v2/{REPOSITORY}/manifests/again")).status == 404
     assert await push_blob(registry, REPOSITORY, content) == digest_of(content), "the same push again goes through"
     assert await has_blob(registry, digest_of(content))
+
+
+@pytest.mark.parametrize("way", ["in one request", "in three"])
+async def test_a_commit_that_fails_behind_the_rename_leaves_no_file(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    content = make_content()
+    digest = {"digest": digest_of(content)}
+    location = await start_upload(registry, REPOSITORY)
+    database = services(registry).core.db
+    write, publish = type(database).write, FilesystemStaged.publish
+    renamed: list[None] = []
+
+    async def publish_and_note(staged: FilesystemStaged, digest: Any) -> None:
+        await publish(staged, digest)
+        renamed.append(None)
+
+    async def fail_once(self: Any, body: Any) -> Any:
+        if renamed:
+            renamed.clear()
+            raise DatabaseFailed("no room", full=True)
+        return await write(self, body)
+
+    monkeypatch.setattr(FilesystemStaged, "publish", publish_and_note)
+    monkeypatch.setattr(type(database), "write", fail_once)
+    if way == "in one request":
+        refused = await registry.send("POST", UPLOADS, data=content, query=digest)
+    else:
+        refused = await registry.send("PUT", location, data=content, query=digest)
+    assert refused.refusal == (503, "UNAVAILABLE")
+    monkeypatch.undo()
+    await registry.send("DELETE", location)
+    await Collector(services(registry).core).reap()
+    assert await files(registry) == 0
