@@ -1,7 +1,7 @@
 """A backup while the registry serves: one committed state of the catalog, and every file that it names.
 
 The order of effects: hold the trash → read the keys → copy the catalog → read the keys again → read the blobs that the
-copy names → fsync, name → release. A blob that the copy names stays, since the hold was there before the copy (L17). A
+copy names → fsync, name → release. A blob that the copy names stays, since the hold was there before the copy (L16). A
 key that the copy names existed when it was made: it was there at the first reading, or is there at the second.
 Whatever is wrong with that is found, not believed: each blob is hashed as it goes by, and a missing file is reported.
 """

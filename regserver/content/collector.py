@@ -115,7 +115,7 @@ class Collector:
         """Unlinks what the trash names, makes that durable, then forgets it (L6). Returns blobs and bytes given back.
 
         A crash between any two of the three repeats only what is harmless: the row stays until the file is gone.
-        While a backup holds the trash it does nothing (L17).
+        While a backup holds the trash it does nothing (L16).
         """
         tell, files, size = progress or _silent, 0, 0
         while batch := await garbage.trashed(self._core.db, BATCH, await self._hold_floor()):

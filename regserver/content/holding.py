@@ -18,7 +18,7 @@ RENEW_SECONDS = 60.0  # a tenth of what a hold lives without it
 async def held_trash(db: Database) -> AsyncIterator[None]:
     """Nothing that is condemned from now on is unlinked, by any process, until this ends or has died.
 
-    Order (L17): the hold commits, then the catalog is copied, then the files that the copy names are read. A key that
+    Order (L16): the hold commits, then the catalog is copied, then the files that the copy names are read. A key that
     the copy has in ``blobs`` gets into the trash after the copy, so whoever sees it there sees the hold too.
     """
     hold_id = new_id("hold")

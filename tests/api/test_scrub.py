@@ -14,9 +14,10 @@ from regserver.model.digest import Digest
 from regserver.model.ids import new_secret
 from regserver.storage.catalog import blobs, usage
 from regserver.storage.sql.port import Transaction
+from support.environment import clean_environment
 from support.managing import call, services_of
 from support.pushing import Registry, digest_of, id_of, make_content, push_blob, push_image
-from support.registry import clean_environment, served_app
+from support.registry import served_app
 
 REPOSITORY = "my/api"
 

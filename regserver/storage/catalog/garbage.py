@@ -123,7 +123,7 @@ async def trash(
     await tx.execute(TRASH, key, digest, size, job_id)
 
 
-# One statement: what is seen in the trash is seen together with the holds that were there before it (lemma L17).
+# One statement: what is seen in the trash is seen together with the holds that were there before it (lemma L16).
 BATCH = """
 SELECT key, digest FROM trash WHERE NOT EXISTS (SELECT 1 FROM trash_holds WHERE epoch >= $2) ORDER BY key LIMIT $1
 """

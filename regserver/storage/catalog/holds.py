@@ -1,6 +1,6 @@
 """Holds on the trash: while one lives, what the trash names is not unlinked (``garbage.trashed``).
 
-Whoever copies the catalog and reads the files that the copy names takes one first (lemma L17 of docs/gc-proof.md).
+Whoever copies the catalog and reads the files that the copy names takes one first (lemma L16 of docs/gc-proof.md).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ state that can be reached, and compares each state and each step with the invari
     clients      everything else that a client can ask for
     collector    mark and sweep, the reaper, the sweep of nameless files
     backups      a hold on the trash, a copy of the catalog, the files that it names
+    rot          a disk that loses bits, and the scrub
     accidents    what goes wrong: expiry, crashes, impatience, power cuts
     invariants   what must be true all the same
     search       breadth first, so the first trace that breaks a rule is a shortest one

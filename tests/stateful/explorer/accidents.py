@@ -6,12 +6,13 @@ from functools import cache
 from .backups import Backups
 from .clients import Clients
 from .names import entries
+from .rot import Scrub
 from .scenarios import Scenario
 from .state import Act, Change, Client, File, Key, Keys, Stage, State, Step, Table, change_key, halted, without_lease
 
 
-class Store(Clients, Backups):
-    """The whole: clients, collectors, backups and accidents over one state."""
+class Store(Clients, Backups, Scrub):
+    """The whole: clients, collectors, backups, scrubs and accidents over one state."""
 
     def __init__(self, scenario: Scenario) -> None:
         super().__init__(scenario)
@@ -26,6 +27,7 @@ class Store(Clients, Backups):
         yield from self.expiries(state)
         if self.scenario.backs_up:
             yield from self.backup(state)
+        yield from self.rotting(state)
         for act, keys, digest in self.accidents(state.keys):
             yield Step(act, state.with_keys(keys), digest=digest)
 

@@ -1,7 +1,7 @@
 """A backup beside everything else: it holds the trash, copies the catalog, and reads the files that the copy names.
 
 Under a scenario with backups the reaper's look and its deed are two steps, as they are in truth: a batch is read in one
-statement together with the holds, and its files are unlinked later (L17).
+statement together with the holds, and its files are unlinked later (L16).
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ class Backups(Collector):
     # -- decisions
 
     def may_reap(self, state: State) -> bool:
-        """The statement that reads the trash finds no hold (L17)."""
+        """The statement that reads the trash finds no hold (L16)."""
         return state.backup is Backup.NONE
 
     def looked_at(self, key: Key) -> bool:
@@ -24,7 +24,7 @@ class Backups(Collector):
         return key.table is Table.TRASH
 
     def begin(self, state: State) -> Iterator[Step]:
-        """The hold commits, then the catalog is copied (L17)."""
+        """The hold commits, then the catalog is copied (L16)."""
         if state.backup is Backup.NONE:
             yield Step(Act.HOLD, state._replace(backup=Backup.HELD))
         if state.backup is Backup.HELD:

@@ -4,8 +4,8 @@ from functools import cache
 
 from .accidents import Store
 from .names import ALL_MANIFESTS, DIGESTS, EVERYWHERE, NOTHING, Names, blobs_of, children_of, entries
-from .rules import reaches
-from .state import COLLECTING, Act, Backup, File, Key, State, Step, Table, all_leased, halted
+from .rules import marked, reaches
+from .state import COLLECTING, Act, Backup, File, Key, Rot, State, Step, Table, all_leased, halted
 
 BRIEFLY = {
     "I1": "a manifest's blobs are linked, with rows and durable files; its children are there, and what a lease names",
@@ -13,8 +13,9 @@ BRIEFLY = {
     "I3": "what a client was told exists stays for it, until its lease is spent or ends or somebody deletes it by name",
     "I4": "a link comes from own bytes, a link in the source, or an own lease, and only linked blobs are shown",
     "I5": "when clients stop and leases and uploads have run out, one collection leaves exactly what tags reach",
+    "I7": "only what has rotted is withdrawn; then nobody is shown it, until anybody's push brings it back for all",
     "I5'": "when all clients rest at the end of their scripts, one collection does so at once: nothing has to expire",
-    "I7": "a file that a backup's copy of the catalog names is there until the backup has read it",
+    "I8": "a file that a backup's copy of the catalog names is there until the backup has read it",
 }
 
 
@@ -34,7 +35,9 @@ def broken_state(state: State) -> str:
     if state.tagged & ~state.manifests:
         return "I2: a tag names what is not there"
     if state.backup and any(key.copied and key.file is not File.DURABLE for key in state.keys):
-        return "I7: a file is gone that a backup has still to read"
+        return "I8: a file is gone that a backup has still to read"
+    if any(key.rot is Rot.WRONGED for key in state.keys):
+        return "I7: a sound blob is withdrawn"
     return ""
 
 
@@ -59,6 +62,10 @@ def broken_step(store: Store, before: State, step: Step) -> str:
         return "I3: a push is refused for what the client was told exists"
     if act is Act.HEAD_BLOB and step.about & ~before.links:
         return "I4: a blob is shown where it is not linked"
+    if act in (Act.HEAD_BLOB, Act.MOUNT) and step.about & marked(before.keys):
+        return "I7: a withdrawn blob is shown"
+    if act is Act.FINALISE and step.about & marked(after.keys):
+        return "I7: a blob stays withdrawn although it was pushed again"
     if act in COLLECTING:
         return _broken_collection(before, after)
     gained = after.links & ~before.links

@@ -1,14 +1,15 @@
 """What the store decides inside its transactions. A mutant is a store that decides one of these things wrongly.
 
-`L1` to `L16` are the lemmas of `docs/gc-proof.md`.
+`L1` to `L17` are the lemmas of `docs/gc-proof.md`.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from typing import ClassVar
 
 from .names import ALL_MANIFESTS, EVERYWHERE, NOTHING, Entry, Names, closure, entries
 from .scenarios import Scenario
-from .state import Act, Client, Key, State, Step, Table, all_leased, with_lease, without_lease
+from .state import Act, Client, Key, Keys, Rot, State, Step, Table, all_leased, with_lease, without_lease
 
 
 class Rules:
@@ -35,19 +36,24 @@ class Rules:
         """The leases after an answer that promises something."""
         return with_lease(state.leases, self.session(client), promise) if act in self.leasing else state.leases
 
+    def marks(self, state: State) -> Names:
+        """What is withdrawn, wherever it is asked for (L17)."""
+        return marked(state.keys)
+
     def visible(self, state: State, blob: Entry) -> bool:
-        """HEAD and GET know a blob only where it is linked (L15)."""
-        return bool(state.links & blob.bit)
+        """HEAD and GET know a blob only where it is linked (L15), and not while it is withdrawn."""
+        return bool(state.links & blob.bit & ~self.marks(state))
 
     def mountable(self, state: State, source: Names) -> bool:
         """A mount copies a link that is there (L15)."""
-        return bool(state.links & source)
+        return bool(state.links & source & ~self.marks(state))
 
     # -- PUT manifest
 
     def met(self, state: State, client: int) -> Names:
         """What a PUT may refer to: what is linked or stored here, and what this session holds a lease on (L4, L15)."""
-        return state.links | state.manifests | state.leases[self.session(client)] & ~ALL_MANIFESTS
+        blobs = state.links | state.leases[self.session(client)] & ~ALL_MANIFESTS
+        return state.manifests | blobs & ~self.marks(state)
 
     def missing(self, state: State, client: int, manifest: Entry) -> Names:
         """Looked up in the transaction that inserts the manifest (L4)."""
@@ -125,3 +131,13 @@ def retag(tagged: Names, manifest: Entry) -> Names:
 def reaches(state: State, taken: Names) -> bool:
     """Does a tag reach any of these manifests, over children, subjects and referrers?"""
     return any(closure(state.manifests, entry.bit) & state.tagged for entry in entries(taken))
+
+
+@cache
+def marked(keys: Keys) -> Names:
+    """Every name of a digest whose blob is withdrawn."""
+    names = NOTHING
+    for key in keys:
+        if key.rot >= Rot.MARKED:
+            names |= EVERYWHERE[key.digest]
+    return names

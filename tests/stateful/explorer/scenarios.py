@@ -44,6 +44,7 @@ class Scenario(NamedTuple):
     keys: int = 3  # at one time
     rests_clean: bool = True  # a client at the end of its script holds no lease, so I5' is claimed
     backs_up: bool = False  # a backup runs, and another one after it
+    rots: bool = False  # the disk loses what it had synced
     impatient: bool = False  # clients give up on requests that run on (and may leave a lease behind, so no I5')
 
 
@@ -159,6 +160,13 @@ SCENARIOS = {
         (0, 1),
         states=285_756,
         backs_up=True,
+    ),
+    "rot": Scenario(
+        "two registries share a blob on a disk that loses bits, and push it again",
+        ((*IMAGE, _delete("M")), BLOB_AND_BACK),
+        (0, 1),
+        states=105_976,
+        rots=True,
     ),
     "alone, everything": Scenario(
         "one client pushes a referrer, its subject, an image and an index, in that order",

@@ -29,6 +29,15 @@ class File(IntEnum):
     DURABLE = 2  # synced, renamed, and the folder synced
 
 
+class Rot(IntEnum):
+    """What a blob's bytes are, and what its row says of them."""
+
+    SOUND = 0
+    ROTTEN = 1  # and nobody knows
+    MARKED = 2  # and it is shown to nobody
+    WRONGED = 3  # marked although it is sound: only mutants do
+
+
 class Stage(IntEnum):
     """What a request that works on a key does next."""
 
@@ -63,6 +72,7 @@ class Key(NamedTuple):
         False  # an earlier look at it is remembered: by a reaper where there are backups, else by mutants only
     )
     copied: bool = False  # a copy of the catalog names it as a blob, and its file is still to be read
+    rot: Rot = Rot.SOUND
 
 
 NOBODY = -1
@@ -137,6 +147,8 @@ class Act(StrEnum):
     DIE = "requests die"
     GIVE_UP = "the client gives up, its request runs on"
     POWER_CUT = "power fails"
+    ROT = "the disk loses bits"
+    WITHDRAW = "scrub: withdraw blob"
 
 
 COLLECTING = frozenset({Act.DROP_MANIFESTS, Act.DROP_LINK, Act.CONDEMN})
@@ -181,6 +193,8 @@ def change_key(keys: Keys, old: Key, new: Key) -> Keys:
     """The keys with one of them changed."""
     if new.table is not Table.UPLOADS and not new.stage and not new.runaway and new.uploader != NOBODY:
         new = new._replace(uploader=NOBODY)
+    if new.rot and new.table is not Table.BLOBS:
+        new = new._replace(rot=Rot.SOUND)  # nobody reads it any more
     place = keys.index(old)
     return settle((*keys[:place], new, *keys[place + 1 :]))
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from .names import ENTRIES, Entry
 from .rules import Rules
-from .state import Act, File, Key, Keys, Stage, State, Step, Table, add_key, blob_of, change_key
+from .state import Act, File, Key, Keys, Rot, Stage, State, Step, Table, add_key, blob_of, change_key
 
 
 class Uploads(Rules):
@@ -28,7 +28,13 @@ class Uploads(Rules):
         return change_key(keys, key, done)
 
     def publish(self, keys: Keys, key: Key, done: Key, winner: Key | None) -> Keys:
-        """Its key becomes the blob or, if the digest has one already, goes to trash: the first one stays (L3)."""
+        """Its key becomes the blob or, if the digest has one already, goes to trash: the first one stays (L3).
+
+        A withdrawn one does not: then it is the one to go (L17).
+        """
+        if winner is not None and winner.rot >= Rot.MARKED:
+            keys = change_key(keys, winner, winner._replace(table=Table.TRASH))
+            winner = None
         return change_key(keys, key, done._replace(table=Table.TRASH if winner else Table.BLOBS))
 
     def touch(self, keys: Keys, key: Key, new: Key) -> Keys:

@@ -8,7 +8,7 @@ from ..state import Act, Backup, Change, Key, Keys, State, Step, Table
 from .registry import mutant
 
 
-@mutant("the reaper ignores holds", "L17", "backup", "I7", 10)
+@mutant("the reaper ignores holds", "L16", "backup", "I8", 10)
 class ReaperIgnoresHolds(Store):
     """A blob is collected while a backup runs, and the copied catalog names a file that is not in the backup."""
 
@@ -16,7 +16,7 @@ class ReaperIgnoresHolds(Store):
         return True
 
 
-@mutant("holds are looked for before the trash", "L17", "backup", "I7", 10)
+@mutant("holds are looked for before the trash", "L16", "backup", "I8", 10)
 class HoldsLookedForFirst(Store):
     """Between the two statements the hold is taken, the catalog copied, and a blob of the copy condemned."""
 
@@ -35,7 +35,7 @@ def _condemned(key: Key) -> Key:
     return key._replace(table=Table.TRASH, noted=False)
 
 
-@mutant("the catalog is copied before the hold", "L17", "backup", "I7", 9)
+@mutant("the catalog is copied before the hold", "L16", "backup", "I8", 9)
 class CopiedBeforeHeld(Store):
     """A blob of the copy is condemned, and the trash looked into, before the hold is there."""
 
