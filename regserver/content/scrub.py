@@ -22,7 +22,7 @@ from regserver.storage.catalog.scrub import BlobRow, ManifestKey, Position, Rot,
 from regserver.storage.sql.port import Reader, Transaction
 
 ROWS = 100  # in a step at most
-STEP_BYTES = 256 * 2**20  # read in a step before it ends: so much is read again after a restart, and one blob
+STEP_BYTES = 256 * 2**20  # read in a step before it ends
 IMAGES = 20  # named in a finding at most
 TOO_MANY_MISSING = 10
 LARGE = 64 * 2**10  # bytes; larger manifests are hashed off the event loop
@@ -75,6 +75,7 @@ class Scrubber:
         *,
         dry_run: bool = False,
         accept_missing: bool = False,
+        step_bytes: int = STEP_BYTES,
     ) -> None:
         self._core = core
         self._collector = collector
@@ -83,6 +84,7 @@ class Scrubber:
         self._tell = tell
         self._dry_run = dry_run
         self._accept_missing = accept_missing
+        self._step_bytes = step_bytes
         self.tally = Tally()
         self.bytes_total = 0
 
@@ -117,7 +119,7 @@ class Scrubber:
         for row in rows:
             judged.append((row, await self._judge(row)))
             read += row.size
-            if read >= STEP_BYTES:
+            if read >= self._step_bytes:
                 break
         self._refuse_a_missing_disk(judged)
         for row, rot in judged:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from regserver.config import Settings
 from regserver.content.collector import Collector
@@ -24,6 +24,7 @@ from regserver.storage.sql.port import DatabaseFailed, Reader, Transaction
 
 log = logging.getLogger("regserver.scrub")
 
+STEP_SECONDS = 10  # so much is read again after a restart, and one blob
 PAUSE_SECONDS = 60.0  # before the first look after a start, between two, and after a failure
 
 
@@ -59,13 +60,18 @@ class BackgroundScrub:
         self._core = core
         self._collector = collector
         self._pause = pause
+        self._scrubber: Scrubber | None = None  # at work in this process
 
     async def standing(self) -> Standing:
         async def body(reader: Reader) -> Standing:
             row, counts = await scrub.latest_pass(reader), await scrub.rotten_counts(reader)
             return Standing(row, self._core.settings, *counts)
 
-        return await self._core.db.read(body)
+        standing = await self._core.db.read(body)
+        if standing.row is None or self._scrubber is None:
+            return standing
+        tally = self._scrubber.tally  # further than the catalog knows: it is told after each step
+        return replace(standing, row=standing.row._replace(blobs=tally.blobs, bytes=tally.bytes))
 
     async def damage(self, limit: int, offset: int) -> tuple[list[Damage], int]:
         """What is served to nobody until it is pushed again, the latest finding first, and how much there is."""
@@ -94,19 +100,29 @@ class BackgroundScrub:
         Returns whether it ended. Raises what the steps raise.
         """
         row = await scrub.latest_pass(self._core.db)
-        scrubber = Scrubber(self._core, self._collector, pace, _say)
+        step_bytes = max(1, self._core.settings.scrub_bytes_per_second * STEP_SECONDS)
+        scrubber = Scrubber(self._core, self._collector, pace, _say, step_bytes=step_bytes)
         if row is None or (row.phase is None and self._is_due(row)):
             row = await self._begin(scrubber)
         if row.phase is None:
             return False
-        position: Position | None = Position(row.phase, row.repository_id, row.after)
         scrubber.tally = Tally(row.blobs, row.manifests, row.bytes)
-        while position is not None and not stop.is_set():
-            position = await scrubber.step(position)
-            await self._note(row.started_at, position, scrubber.tally)
+        self._scrubber = scrubber
+        try:
+            position = await self._steps(scrubber, Position(row.phase, row.repository_id, row.after), row, stop)
+        finally:
+            self._scrubber = None
         if position is None:
             log.info("scrubbed %d blobs, %d manifests and %d bytes", *scrubber.tally)
         return position is None
+
+    async def _steps(
+        self, scrubber: Scrubber, position: Position | None, row: PassRow, stop: asyncio.Event
+    ) -> Position | None:
+        while position is not None and not stop.is_set():
+            position = await scrubber.step(position)
+            await self._note(row.started_at, position, scrubber.tally)
+        return position
 
     def _is_due(self, row: PassRow) -> bool:
         """By the wall clock: it permits a reading and no deletion. One that was set back waits no longer for that."""

@@ -133,3 +133,19 @@ async def test_a_sync_that_failed_ends_readiness(store: Store) -> None:
         await asyncio.sleep(0)
     stop.set()
     await running
+
+
+async def test_progress_within_a_step_is_shown_and_a_step_ends_after_ten_seconds_of_reading(tmp_path: Path) -> None:
+    async with opened_store(tmp_path, MemoryBlobStore(), scrub_bytes_per_second=1) as store:
+        await push_blobs(store, 4)  # six bytes each
+        scrubs, shown = background(store), []
+
+        async def look(_: int) -> None:
+            row = (await scrubs.standing()).row
+            assert row is not None
+            shown.append((row.bytes, (await latest(store)).bytes))
+
+        assert await scrubs.run_if_due(look, asyncio.Event())
+        assert shown == [(6, 0), (12, 0), (18, 12), (24, 12)]
+        after = (await scrubs.standing()).row
+        assert after == await latest(store)
