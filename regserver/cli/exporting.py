@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from regserver.cli import layouts
+from regserver.cli.converting import Conversion
 from regserver.cli.distribution import Absent, Repository, Served, repository, verified
 from regserver.cli.exits import FAILED, NOT_FOUND, CommandError
 from regserver.cli.layouts import Descriptor, Writing
@@ -31,6 +32,8 @@ def export(session: Session, options: argparse.Namespace) -> None:
         _walk_tag(there, tag, found, referrers=options.referrers)
     if not found.named:
         raise CommandError(f"{plain(there.name)} has no tags", NOT_FOUND, hint="push something first")
+    if not options.as_is:
+        _convert(session, there, found)
     with layouts.writing(options.target) as layout, progress() as show:
         copied, count = _copy(there, found, layout, show)
         layout.finish([*found.named, *found.unnamed])
@@ -106,6 +109,25 @@ def _note_blob(there: Repository, descriptor: dict[str, Any], found: _Found, *, 
         found.optional.add(digest)
 
 
+def _convert(session: Session, there: Repository, found: _Found) -> None:
+    """Docker's manifests become OCI's, which is what a layout is read for. Raises CommandError where that would part
+    a signature from what it signs."""
+    conversion = Conversion(found.manifests)
+    named = [{**_descriptor(conversion.of(one["digest"])), "annotations": one["annotations"]} for one in found.named]
+    if not (changed := conversion.changed):
+        return
+    if found.unnamed:
+        hint = "add --as-is to keep its format and its digest; skopeo does not find it in a layout then"
+        raise CommandError(
+            f"{plain(there.name)} is in Docker's format, and others refer to its digest", FAILED, hint=hint
+        )
+    found.manifests = {served.digest: served for served in conversion.made.values()}
+    found.named = named
+    session.out.note(
+        f"{amount(len(changed), 'manifest')} in Docker's format became OCI's, with a new digest; --as-is keeps it"
+    )
+
+
 def _copy(there: Repository, found: _Found, layout: Writing, show: Show) -> tuple[int, int]:
     """Returns bytes and blobs that were copied; what the layout has already is left as it is."""
     done, count, total = 0, 0, sum(found.blobs.values())
@@ -172,6 +194,9 @@ COMMANDS = (
         (
             argument("image", metavar="REGISTRY/IMAGE[:TAG]", type=reference, help="without :TAG all of its tags"),
             argument("target", metavar="DIR|FILE.tar", type=Path, help="new; a layout that is there is added to"),
+            argument(
+                "--as-is", action="store_true", help="keep Docker's format, which skopeo does not find in a layout"
+            ),
             argument("--referrers", action="store_true", help="with signatures, SBOMs and whatever else refers to it"),
         ),
     ),

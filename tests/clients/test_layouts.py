@@ -117,3 +117,39 @@ def test_referrers_come_along_where_they_are_asked_for(
         found = oras.registry("discover", "--format", "json", registry.image(image, "v1")).check()
         document = json.loads(found.stdout)
         assert len(document.get("referrers") or document.get("manifests") or []) == expected
+
+
+@pytest.mark.parametrize("form", ["oci", "oci-archive"])
+def test_an_image_in_dockers_format_is_read_by_skopeo_too(
+    log_in: LogIn, registry: Tenant, served: Served, regserver: Run, tmp_path: Path, form: str
+) -> None:
+    skopeo = log_in(Skopeo, registry.robot)
+    assert isinstance(skopeo, Skopeo)
+    made = make_index(tmp_path / "made", f"docker-{form}")
+    source, pushed = f"oci:{made.path}:{TAG}", registry.image("app", "v1")
+    to_server = ("--authfile", skopeo.authfile, "--dest-tls-verify=false")
+    skopeo.run("copy", "--all", "--format", "v2s2", *to_server, source, f"docker://{pushed}").check()
+    before = served.stored(registry, "app", "v1")
+    target = tmp_path / ("out.tar" if form == "oci-archive" else "out")
+    told = regserver("export", f"{registry.name}/app:v1", target).check()
+    assert "3 manifests in Docker's format became OCI's" in told.stderr
+    copied = registry.image("copied", "v1")
+    skopeo.run("copy", "--all", "--preserve-digests", *to_server, f"{form}:{target}:v1", f"docker://{copied}").check()
+    after = served.stored(registry, "copied", "v1")
+    assert all("vnd.docker" not in content.decode() for content in after.values() if content.startswith(b"{"))
+    blobs = [{name for name, content in some.items() if b"schemaVersion" not in content} for some in (before, after)]
+    assert blobs[0] == blobs[1], "config and layers are the same"
+
+
+def test_dockers_format_is_kept_where_that_is_asked_for(
+    log_in: LogIn, registry: Tenant, served: Served, regserver: Run, tmp_path: Path
+) -> None:
+    skopeo = log_in(Skopeo, registry.robot)
+    assert isinstance(skopeo, Skopeo)
+    made = make_image(tmp_path / "made", "docker as it is")
+    target = f"docker://{registry.image('app', 'v1')}"
+    options = ("--format", "v2s2", "--authfile", skopeo.authfile, "--dest-tls-verify=false")
+    skopeo.run("copy", *options, f"oci:{made.path}:{TAG}", target).check()
+    regserver("export", "--as-is", f"{registry.name}/app:v1", tmp_path / "out").check()
+    regserver("import", tmp_path / "out", f"{registry.name}/copied").check()
+    assert served.stored(registry, "copied", "v1") == served.stored(registry, "app", "v1")
