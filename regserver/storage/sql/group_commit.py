@@ -60,6 +60,7 @@ class GroupCommit:
         self._connect = connect
         self._loop = asyncio.get_running_loop()
         self._untidy = False
+        self._committing = False
         self._waiting: SimpleQueue[_Member | None] = SimpleQueue()
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._stopped: asyncio.Future[None] = self._loop.create_future()
@@ -154,14 +155,26 @@ class GroupCommit:
                     self._run([member])
         except BaseException as error:  # of BEGIN or COMMIT: nothing of the group was kept
             self._roll_back()
+            self._write_over()
             for member in group:
                 member.error = failure(error, self._path)
+
+    def _write_over(self) -> None:
+        """After a COMMIT whose fsync failed: its pages may stand whole in the log, and a process that starts now would
+        take them for committed. The next commit takes their place, so here is one that changes nothing."""
+        if not self._committing:
+            return
+        self._committing = False
+        with suppress(sqlite3.Error):  # then the disk does not even take this
+            self._connection.execute(f"PRAGMA user_version = {self._pragma('user_version')}")
 
     def _transact(self, group: list[_Member]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         for member in group:
             self._run_member(member)
+        self._committing = True
         self._connection.execute("COMMIT")
+        self._committing = False
 
     def _run_member(self, member: _Member) -> None:
         """One body behind a savepoint: its error takes back its own statements and no others."""
