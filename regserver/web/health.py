@@ -12,7 +12,7 @@ from regserver.content.core import Core
 from regserver.model.access import Access
 from regserver.storage.blobs.port import StoreFailed
 from regserver.storage.catalog import readiness
-from regserver.storage.sql.port import DatabaseFailed
+from regserver.storage.sql.port import DatabaseDamaged, DatabaseFailed
 from regserver.web.context import Call, Route
 
 CHECK_SECONDS = 1.0
@@ -95,6 +95,8 @@ async def _database(core: Core) -> str | None:
             await core.db.write(readiness.touch)
     except TimeoutError:
         return f"the catalog did not commit within {CHECK_SECONDS:g} s"
+    except DatabaseDamaged as damaged:
+        return str(damaged)
     except DatabaseFailed:
         return "the catalog does not commit"
     return None

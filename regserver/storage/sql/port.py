@@ -25,6 +25,10 @@ class IntegrityFailed(DatabaseFailed):
     """A constraint held against a statement: the backstop. The transaction has no effect."""
 
 
+class DatabaseDamaged(DatabaseFailed):
+    """What is stored contradicts itself. Nothing is written to it any more; the message says how to go on."""
+
+
 class Reader(Protocol):
     """What a statement that only reads needs; a Database and a Transaction both are one."""
 

@@ -1,29 +1,34 @@
 """The SQLite engine: one writer thread with group commit, point reads in the loop thread, two threads for snapshots.
 
 Write-ahead log, ``synchronous=FULL``: readers never wait for the writer; what COMMIT has accepted survives power loss.
-Any number of processes may open the same file.
+Any number of processes may open the same file. Damage that any statement meets, or the check after the start, ends the
+writing of this process: what is written on top of damage makes more of it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import aiosqlite
 
 from regserver.storage.sql.group_commit import GroupCommit
-from regserver.storage.sql.port import DatabaseFailed, Reader, Row, Transaction
-from regserver.storage.sql.statements import SQLiteTransaction, bind, drive, failure, is_busy
+from regserver.storage.sql.port import DatabaseDamaged, DatabaseFailed, Reader, Row, Transaction
+from regserver.storage.sql.statements import SQLiteTransaction, bind, damage, drive, failure, is_busy
 
 T = TypeVar("T")
+log = logging.getLogger("regserver.catalog")
 
 SNAPSHOT_READERS = 2  # a long read leaves one for the others
 BUSY_SECONDS = 10.0  # how long a write waits for another process's
 LOG_PAGES = 1000  # the COMMIT that reaches them folds the log into the file (4 MB, some 10 ms)
+CHECK_STEPS = 10_000  # of the engine's between two looks whether a check is still wanted
 LOG_BYTES = 64 * 2**20  # what a log that a long read let grow is cut down to
 
 # Transactions are begun in words, never by the driver; every statement of the catalog stays prepared.
@@ -48,6 +53,7 @@ class SQLiteDatabase:
         self._snapshots = snapshots
         self._path = path
         self._closed = False
+        self._damaged: DatabaseDamaged | None = None
 
     @classmethod
     async def open(cls, path: Path) -> SQLiteDatabase:
@@ -80,17 +86,46 @@ class SQLiteDatabase:
             return self._points.execute(sql, bind(args)).fetchall()
         except sqlite3.Error as error:
             if not is_busy(error):
-                raise failure(error, self._path) from error
+                raise self._noted(failure(error, self._path)) from error
         return await self.read(lambda reader: reader.fetch(sql, *args))
 
     async def read(self, body: Callable[[Reader], Awaitable[T]]) -> T:
         self._check_open()
         reader = min(self._snapshots, key=lambda reader: reader.waiting)
-        return await reader.run(body)
+        try:
+            return await reader.run(body)
+        except DatabaseFailed as failed:
+            raise self._noted(failed) from failed.__cause__
 
     async def write(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         self._check_open()
-        return await self._writer.write(body)
+        if self._damaged is not None:
+            raise DatabaseDamaged(str(self._damaged))
+        try:
+            return await self._writer.write(body)
+        except DatabaseFailed as failed:
+            raise self._noted(failed) from failed.__cause__
+
+    async def check(self) -> None:
+        """Looks through the whole file, beside everything else. What it finds is logged, and ends the writing."""
+        found = await asyncio.to_thread(self._look_through)
+        if found is not None:
+            self._noted(found)
+
+    def _look_through(self) -> DatabaseFailed | None:
+        try:
+            with closing(sqlite3.connect(_read_only(self._path), uri=True, **_CONNECTION)) as connection:
+                connection.set_progress_handler(lambda: self._closed, CHECK_STEPS)
+                ((line, *_),) = connection.execute("PRAGMA quick_check(1)")
+        except sqlite3.Error as error:
+            return failure(error, self._path)
+        return None if line == "ok" else damage(" ".join(line.split()))
+
+    def _noted(self, failed: DatabaseFailed) -> DatabaseFailed:
+        if isinstance(failed, DatabaseDamaged) and self._damaged is None:
+            self._damaged = failed
+            log.critical("%s", failed)
+        return failed
 
     async def close(self) -> None:
         """Ends what waits, folds the log into the file, closes. Everything after it raises DatabaseFailed."""

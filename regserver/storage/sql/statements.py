@@ -8,12 +8,13 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from regserver.storage.sql.port import DatabaseFailed, IntegrityFailed, Row
+from regserver.storage.sql.port import DatabaseDamaged, DatabaseFailed, IntegrityFailed, Row
 
 T = TypeVar("T")
 
 _PARAMETERS = tuple(str(number) for number in range(1, 1000))
 _NO_ROOM_BYTES = 64 * 1024
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class BodySuspended(RuntimeError):
@@ -31,7 +32,16 @@ def failure(error: BaseException, path: Path) -> DatabaseFailed:
         return error
     if isinstance(error, sqlite3.IntegrityError):
         return IntegrityFailed(str(error))
+    if _primary_code(error) in _DAMAGE:
+        return damage(str(error))
     return DatabaseFailed(f"{type(error).__name__}: {error}", full=_is_full(error, path))
+
+
+def damage(found: str) -> DatabaseDamaged:
+    return DatabaseDamaged(
+        f"the catalog is damaged ({found}) and takes no writes any more; stop the server, keep a copy of its folder, "
+        "check the disk, and restore the catalog from a backup"
+    )
 
 
 def is_busy(error: sqlite3.Error) -> bool:
