@@ -36,6 +36,7 @@ from regserver.content.housekeeping import Housekeeping
 from regserver.content.idempotency import ClaimingDatabase
 from regserver.content.jobs import Jobs
 from regserver.content.listing import Listing
+from regserver.content.lost_catalog import CatalogLost, refuse_lost_catalog
 from regserver.content.manifests import Manifests
 from regserver.content.pace import Slowly, at_once
 from regserver.content.purge import Purge
@@ -60,7 +61,8 @@ logger = logging.getLogger(__name__)
 
 DATABASE = "catalog.sqlite3"
 STOP_SECONDS = 1.0  # for background work to end its step by itself
-CANNOT_START = (OSError, DatabaseFailed, StoreFailed, MigrationRefused, KeyRefused)  # each is one line for a person
+# Each is one line for a person.
+CANNOT_START = (OSError, DatabaseFailed, StoreFailed, MigrationRefused, CatalogLost, KeyRefused)
 
 ROUTES = (
     *health.ROUTES,
@@ -96,6 +98,7 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         await migrate(database)
         blobs = await FilesystemBlobStore.at(settings.root)
         opened.push_async_callback(blobs.close)
+        await refuse_lost_catalog(database, blobs)
         core = Core(ClaimingDatabase(database), blobs, settings)
         collector = Collector(core)
         purge = Purge(core, collector)
@@ -106,7 +109,8 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         closing = opened.pop_all()
 
     async def lifespan(_: web.Application) -> AsyncIterator[None]:
-        async with closing, _background((housekeeping, purge, services.scrub, schedule, Saving(core)), services.jobs):
+        works = (housekeeping, purge, services.scrub, schedule, Saving(core))
+        async with closing, _background(works, services.jobs, database):
             yield
 
     app = web.Application(client_max_size=settings.max_manifest_bytes)
@@ -144,10 +148,10 @@ async def _services(core: Core, collector: Collector, purge: Purge, admin_token:
 
 
 @contextlib.asynccontextmanager
-async def _background(works: Sequence[Work], jobs: Jobs) -> AsyncIterator[None]:
+async def _background(works: Sequence[Work], jobs: Jobs, database: SQLiteDatabase) -> AsyncIterator[None]:
     """What goes on beside the requests. It ends before the database closes; what it left, the next start finds."""
     stop = asyncio.Event()
-    tasks = {asyncio.create_task(_watched(work.run(stop))) for work in works}
+    tasks = {asyncio.create_task(_watched(work)) for work in (database.check(), *(work.run(stop) for work in works))}
     await jobs.resume()
     try:
         yield
