@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from support.facts import Client, Content, Facts
+from support.facts import Client, Content, Facts, Refused
 from support.ledger import IMAGE, OCTETS, Image, digest_of
 
 REPOSITORY, OTHER, CLOSING = "/v2/my/api", "/v2/my/web", "/v2/closing/api"
@@ -154,6 +154,9 @@ COLLECTED = (_tag(UNTAGGED.digest), _blob(UNTAGGED.blobs[2]))
 
 def collect(client: Client, town: Town) -> None:
     """What nothing holds goes, and all of it by the time that the job has ended."""
+    for name, image in (("move", MOVED), ("move", NEW), ("doomed", DOOMED)):
+        if town.facts.allowed[_tag(name)] != {image.manifest}:  # it has lost its tag, or may have
+            town.facts.may_go(_tag(image.digest), *(_blob(data) for data in image.blobs[2:]))
     with town.facts.change({path: None for path in COLLECTED}):
         job = client.send("POST", f"/v1/registries/{town.registry}/gc", 200).data["job_id"]
         wait_for_job(client, town, job)
@@ -171,6 +174,8 @@ def wait_for_job(client: Client, town: Town, job: str) -> None:
     while True:
         shown = client.send("GET", f"/v1/registries/{town.registry}/gc/{job}", 200).data
         if shown["status"] != "running":
+            if client.patient and shown["status"] == "failed":
+                raise Refused(shown["error"])
             assert shown["status"] == "completed", shown
             return
         assert time.monotonic() < until, shown

@@ -20,6 +20,10 @@ class Broken(Exception):
     """The connection broke before the answer was whole: done or not, nobody knows."""
 
 
+class Refused(Exception):
+    """503: not done, or done as a whole and not promised; and nothing else went wrong."""
+
+
 class Reply:
     def __init__(self, status: int, headers: http.client.HTTPMessage, body: bytes) -> None:
         self.status = status
@@ -33,9 +37,13 @@ class Reply:
 
 
 class Client:
-    """Somebody with a password at a server."""
+    """Somebody with a password at a server. No answer may say that the server has met a fault of its own.
+
+    ``patient``: whose disk fails, so that a 503 is no surprise.
+    """
 
     def __init__(self, url: str, user: str, password: str) -> None:
+        self.patient = False
         self._host = urllib.parse.urlsplit(url).netloc
         self._authorization = encode_basic_auth(user, password)
         self._connection = http.client.HTTPConnection(self._host, timeout=ANSWER_SECONDS)
@@ -48,10 +56,12 @@ class Client:
         try:
             self._connection.request(method, path, body=body, headers=lines)
             answer = self._connection.getresponse()
-            return Reply(answer.status, answer.headers, answer.read())
+            reply = Reply(answer.status, answer.headers, answer.read())
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             raise Broken from error
+        assert reply.status < 500 or reply.status == 503, f"{method} {path}: {reply.status} {reply.body[:2000]!r}"
+        return reply
 
     def send(
         self,
@@ -61,8 +71,11 @@ class Client:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """AssertionError if the status is none of the expected."""
+        """AssertionError if the status is none of the expected. Raises Broken, Refused."""
         reply = self.try_send(method, path, body, headers)
+        if self.patient and reply.status == 503 and 503 not in expected:
+            assert int(reply.headers["Retry-After"]) > 0
+            raise Refused(f"{method} {path}")
         assert reply.status in expected, f"{method} {path}: {reply.status} {reply.body[:2000]!r}"
         return reply
 
@@ -92,6 +105,11 @@ class Facts:
         yield
         for path, content in outcomes.items():
             self.allowed[path] = {content}
+
+    def may_go(self, *paths: str) -> None:
+        """From now on there may be nothing under these."""
+        for path in paths:
+            self.allowed.setdefault(path, {None}).add(None)
 
     def check(self, client: Client) -> None:
         """AssertionError if a path brings what it must not; what it brings is the truth from then on."""

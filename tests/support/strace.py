@@ -38,6 +38,10 @@ class Call:
     def __str__(self) -> str:
         return f"{self.name} {self.number}"
 
+    def fail(self, error: str) -> str:
+        """The injection that lets it fail, once."""
+        return f"inject={self.name}:error={error}:when={self.number}"
+
     @property
     def kill(self) -> str:
         """The injection that ends the process at it, before it has any effect."""
