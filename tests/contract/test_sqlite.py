@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import sqlite3
 import subprocess
@@ -17,7 +18,7 @@ import aiosqlite
 import pytest
 
 from regserver.storage.sql import group_commit, sqlite
-from regserver.storage.sql.port import DatabaseFailed, Reader
+from regserver.storage.sql.port import DatabaseDamaged, DatabaseFailed, Reader
 from regserver.storage.sql.sqlite import SQLiteDatabase
 from support.databases import ALL, SQLiteEngine, adding, make_notes, pragma
 
@@ -80,6 +81,56 @@ async def test_a_file_that_is_no_database_is_refused(engine: SQLiteEngine) -> No
     engine.path.write_bytes(b"this is not a database" * 100)
     with pytest.raises(DatabaseFailed, match="not a database"):
         await engine.open()
+
+
+async def damage(engine: SQLiteEngine, table: str) -> None:
+    """Flips the first bytes of a table's root page, in a file that nobody has open."""
+    with contextlib.closing(sqlite3.connect(engine.path)) as catalog:
+        ((page,),) = catalog.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchall()
+        ((size,),) = catalog.execute("PRAGMA page_size").fetchall()
+    with engine.path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * 16)
+
+
+@pytest.mark.parametrize("who", ["a check", "a read", "a snapshot", "a write"])
+async def test_damage_that_somebody_meets_ends_the_writing_and_not_the_reading(engine: SQLiteEngine, who: str) -> None:
+    database = await engine.open()
+    await make_notes(database)
+    await database.write(lambda tx: tx.execute("CREATE TABLE others (x BIGINT)"))
+    await database.close()
+    await damage(engine, "others")
+    database = await engine.open()
+    await database.write(adding("before"))
+    if who == "a check":
+        await database.check()
+    else:
+        meet = {
+            "a read": lambda: database.fetch("SELECT x FROM others"),
+            "a snapshot": lambda: database.read(lambda reader: reader.fetch("SELECT x FROM others")),
+            "a write": lambda: database.write(lambda tx: tx.execute("INSERT INTO others VALUES (1)")),
+        }[who]
+        with pytest.raises(DatabaseDamaged):
+            await meet()
+    with pytest.raises(DatabaseDamaged, match="restore the catalog from a backup"):
+        await database.write(adding("after"))
+    assert await database.fetch(COUNT) == [(1,)]
+    await database.close()
+
+
+async def test_a_check_of_a_sound_file_says_nothing(database: SQLiteDatabase) -> None:
+    await database.check()
+    await database.write(adding("after"))
+
+
+async def test_a_check_ends_when_the_database_is_closed(
+    database: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "CHECK_STEPS", 1)
+    database._closed = True
+    await database.check()
+    database._closed = False
+    await database.write(adding("an interrupted check is no damage"))
 
 
 async def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
