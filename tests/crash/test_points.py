@@ -69,7 +69,7 @@ def test_a_crash_at_any_call_costs_nothing_that_was_answered(stage: Stage, scrip
     act = acting(script)
     points = chosen(dry_run(stage, act, tmp_path))
     print(f"{script.__name__}: {len(points)} points")
-    crash_everywhere(stage, act, again(script), points, tmp_path)
+    crash_everywhere(stage, act, again(script), points, tmp_path, steady=script is not scripts.collect)
 
 
 # ---- what the server does by itself: the watch begins with the process
@@ -109,7 +109,7 @@ def test_a_crash_while_a_start_goes_on_with_what_a_crash_has_left(stage: Stage, 
     undone = leave_much_to_do(stage, tmp_path)
     points = chosen(dry_run(undone, start, tmp_path, alone=False))
     print(f"start: {len(points)} points")
-    crash_everywhere(undone, start, again(scripts.collect), points, tmp_path)
+    crash_everywhere(undone, start, again(scripts.collect), points, tmp_path, steady=False)
 
 
 # ---- the end of a server, a rotation of the signing keys, the first start
@@ -155,7 +155,7 @@ def test_a_crash_in_the_first_start_is_made_good_by_the_second(stage: Stage, tmp
     fresh = Stage(stage.zygote, empty, Town())
     points = dry_run(fresh, start, tmp_path, alone=False)[::STRIDE]
     print(f"first start: {len(points)} points")
-    crash_everywhere(fresh, start, build, points, tmp_path)
+    crash_everywhere(fresh, start, build, points, tmp_path, steady=False)
 
 
 def build(stage: Stage, root: Path, town: Town, client: Client) -> None:

@@ -89,8 +89,13 @@ def crash_at(stage: Stage, act: Act, go_on: GoOn, point: Call, folder: Path) -> 
     return was_reached(trace)
 
 
-def crash_everywhere(stage: Stage, act: Act, go_on: GoOn, points: list[Call], folder: Path) -> None:
-    """AssertionError that names the first point after which something is wrong."""
+def crash_everywhere(
+    stage: Stage, act: Act, go_on: GoOn, points: list[Call], folder: Path, *, steady: bool = True
+) -> None:
+    """AssertionError that names the first point after which something is wrong.
+
+    Not ``steady``: what goes on beside each other shares more or fewer COMMITs, so that a run may end before a point.
+    """
     missed = []
     for point in points:
         try:
@@ -98,4 +103,5 @@ def crash_everywhere(stage: Stage, act: Act, go_on: GoOn, points: list[Call], fo
                 missed.append(point)
         except AssertionError as violation:
             raise AssertionError(f"killed at {point}: {point.shown}") from violation
-    assert all(point.name == "write" for point in missed), f"never reached: {missed}"  # lines of the log: they vary
+    varying = [point for point in missed if point.name == "write"]  # lines of the log: how often a job is asked
+    assert missed == varying or (not steady and len(missed) < len(points) / 4), f"never reached: {missed}"
