@@ -21,6 +21,6 @@ async def refuse_lost_catalog(reader: Reader, blobs: BlobStore) -> None:
     async for batch in blobs.scan():
         if any(file.digest is not None for file in batch):
             raise CatalogLost(
-                "the folder holds blobs, but its catalog is new or empty; nothing was changed. Restore a backup, or move "
-                "the catalog away and make a new one: regserver rebuild; to begin anew, move the folder blobs away"
+                "the folder holds blobs, but its catalog is new or empty; nothing was changed. Restore a backup, or "
+                "move the catalog away and run: regserver rebuild; to begin anew, move the folder blobs away"
             )

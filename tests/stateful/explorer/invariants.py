@@ -34,10 +34,14 @@ def broken_state(state: State) -> str:
         return "I1: a link is to what is not there"
     if state.tagged & ~state.manifests:
         return "I2: a tag names what is not there"
-    if state.backup and any(key.copied and key.file is not File.DURABLE for key in state.keys):
-        return "I8: a file is gone that a backup has still to read"
+    return _broken_file(state)
+
+
+def _broken_file(state: State) -> str:
     if any(key.rot is Rot.WRONGED for key in state.keys):
         return "I7: a sound blob is withdrawn"
+    if state.backup and any(key.copied and key.file is not File.DURABLE for key in state.keys):
+        return "I8: a file is gone that a backup has still to read"
     return ""
 
 
