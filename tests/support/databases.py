@@ -1,4 +1,4 @@
-"""Engines under the Database contract, each as a small factory, and a table to try them on."""
+"""Engines under the Database contract, each as a small factory, and tables to try them on."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from regserver.storage.sql.migrate import statements
+from regserver.storage.sql.migrate import Migratable, statements
 from regserver.storage.sql.port import Transaction
+from regserver.storage.sql.postgres import PostgresDatabase
 from regserver.storage.sql.sqlite import SQLiteDatabase
+from support import postgres
 
 NOTES = """
 CREATE TABLE notes (id BIGINT PRIMARY KEY, text {TEXT} UNIQUE, data {BYTES});
@@ -22,20 +24,76 @@ ADD = "INSERT INTO notes (id, text) VALUES ($1, $2)"
 ALL = "SELECT id, text FROM notes ORDER BY id"
 
 
+class Signal(Protocol):
+    """Something that has happened, told between a body and the loop: ``asyncio.Event`` where bodies run there."""
+
+    def set(self) -> None: ...
+
+    async def wait(self) -> object: ...
+
+
+class ThreadSignal:
+    """For bodies that run in a thread and may not suspend: there it waits without awaiting, elsewhere in a thread."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.set = self._event.set
+
+    async def wait(self) -> object:
+        if threading.current_thread() is not threading.main_thread():
+            return self._event.wait(60)
+        return await asyncio.to_thread(self._event.wait, 60)
+
+
+class Engine(Protocol):
+    """A database that may be opened many times, also by ``code`` in another process: it defines ``open()``."""
+
+    code: str
+
+    async def open(self) -> Migratable: ...
+
+    def signal(self) -> Signal: ...
+
+
 class SQLiteEngine:
     """Databases on one file."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "catalog" / "catalog.db"
+        self.code = f"""
+import pathlib
+from regserver.storage.sql.sqlite import SQLiteDatabase
+def open(): return SQLiteDatabase.open(pathlib.Path({str(self.path)!r}))
+"""
 
     async def open(self) -> SQLiteDatabase:
         return await SQLiteDatabase.open(self.path)
 
+    def signal(self) -> Signal:
+        return ThreadSignal()
 
-ENGINES = {"sqlite": SQLiteEngine}
+
+class PostgresEngine:
+    """Databases in one schema of the test run's server."""
+
+    def __init__(self, _: Path) -> None:
+        self.url = postgres.server().new_schema()
+        self.code = f"""
+from regserver.storage.sql.postgres import PostgresDatabase
+def open(): return PostgresDatabase.open({self.url!r})
+"""
+
+    async def open(self) -> PostgresDatabase:
+        return await PostgresDatabase.open(self.url)
+
+    def signal(self) -> Signal:
+        return asyncio.Event()
 
 
-async def make_notes(database: SQLiteDatabase) -> None:
+ENGINES: dict[str, Callable[[Path], Engine]] = {"sqlite": SQLiteEngine, "postgres": PostgresEngine}
+
+
+async def make_notes(database: Migratable) -> None:
     async def body(tx: Transaction) -> None:
         for statement in statements(NOTES, database.templates):
             await tx.execute(statement)

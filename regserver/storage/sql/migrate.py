@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib import resources
 from typing import Protocol
@@ -40,6 +41,9 @@ class Migratable(Database, Protocol):
     def templates(self) -> Mapping[str, str]:
         """What stands for ``{TEXT}``, ``{BYTES}``, ``{ID}`` and ``{CLUSTERED}`` in this engine."""
 
+    def migrating(self) -> AbstractAsyncContextManager[None]:
+        """Inside, nobody else migrates the same database."""
+
 
 @dataclass(frozen=True, slots=True)
 class Migration:
@@ -60,8 +64,9 @@ async def migrate(database: Migratable, migrations: Sequence[Migration] | None =
     """
     shipped = load() if migrations is None else migrations
     applied: list[str] = []
-    while (name := await _apply_next(database, shipped)) is not None:
-        applied.append(name)
+    async with database.migrating():
+        while (name := await _apply_next(database, shipped)) is not None:
+            applied.append(name)
     return applied
 
 

@@ -11,8 +11,8 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, closing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -126,6 +126,11 @@ class SQLiteDatabase:
             self._damaged = failed
             log.critical("%s", failed)
         return failed
+
+    @asynccontextmanager
+    async def migrating(self) -> AsyncIterator[None]:
+        """One transaction at a time is enough of a lock: each sees what the one before it has applied."""
+        yield
 
     async def close(self) -> None:
         """Ends what waits, folds the log into the file, closes. Everything after it raises DatabaseFailed."""
