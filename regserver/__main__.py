@@ -13,13 +13,15 @@ from regserver.cli.exits import FAILED, INTERRUPTED, USAGE
 from regserver.cli.groups import NAMES, add_groups
 from regserver.cli.parsing import Argument, Arguments, Commands, text
 from regserver.cli.words import count as whole
-from regserver.config import ROOT, SETTINGS, ConfigError, Setting, Settings, load
+from regserver.config import DATABASE, ROOT, SETTINGS, ConfigError, Setting, Settings, load
 
 SERVE_EXAMPLES = """examples:
   regserver serve --dev --root ./regserver-data
       an open registry on 127.0.0.1:5000, for this machine only
   regserver serve --root /var/lib/regserver --listen 0.0.0.0:443 \\
       --tls-cert cert.pem --tls-key key.pem --public-url https://registry.example.com
+  REGSERVER_DATABASE=postgresql://regserver@db.example.com/regserver regserver serve --root /var/lib/regserver
+      the catalog on a PostgreSQL server; its password comes from ~/.pgpass, or stands in the URL
   REGSERVER_ROOT=/data regserver serve --config /etc/regserver.toml
       every setting is a flag, a variable REGSERVER_… and a TOML key (allow_sparse = true);
       flags win over variables, variables over the file
@@ -105,7 +107,7 @@ def _parser(wanted: frozenset[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Arguments)
 
     _command(commands, "serve", _serve, "serve the registry", SERVE_EXAMPLES, SETTINGS)
-    _command(commands, "migrate", _migrate, "bring the catalog up to this version", MIGRATE_EXAMPLES, (ROOT,))
+    _command(commands, "migrate", _migrate, "bring the catalog up to this version", MIGRATE_EXAMPLES, (ROOT, DATABASE))
 
     _command(commands, "backup", _back_up, "back up, while it serves", BACKUP_EXAMPLES, (ROOT,), upkeep.BACKUP)
     _command(commands, "restore", _restore, "make a folder from a backup", RESTORE_EXAMPLES, (ROOT,), upkeep.RESTORE)
@@ -114,9 +116,9 @@ def _parser(wanted: frozenset[str]) -> argparse.ArgumentParser:
 
     keys = commands.add_parser("keys", help="signing keys", description="Signing keys.", **text(ROTATE_EXAMPLES))
     actions = keys.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Arguments)
-    _command(actions, "rotate", _rotate_keys, "sign with a new key from now on", ROTATE_EXAMPLES, (ROOT,))
+    _command(actions, "rotate", _rotate_keys, "sign with a new key from now on", ROTATE_EXAMPLES, (ROOT, DATABASE))
 
-    scrub = _command(commands, "scrub", _scrub, "read everything and find what has rotted", SCRUB_EXAMPLES, (ROOT,))
+    scrub = _command(commands, "scrub", _scrub, "read everything and find what has rotted", SCRUB_EXAMPLES, (ROOT, DATABASE))
     scrub.add_argument("--bytes-per-second", metavar="N", type=whole, default=0, help="read no faster")
     scrub.add_argument("--dry-run", action="store_true", help="say what is wrong; change nothing")
     scrub.add_argument(

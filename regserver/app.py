@@ -36,7 +36,6 @@ from regserver.content.housekeeping import Housekeeping
 from regserver.content.idempotency import ClaimingDatabase
 from regserver.content.jobs import Jobs
 from regserver.content.listing import Listing
-from regserver.content.lost_catalog import CatalogLost, refuse_lost_catalog
 from regserver.content.manifests import Manifests
 from regserver.content.pace import Slowly, at_once
 from regserver.content.purge import Purge
@@ -47,11 +46,14 @@ from regserver.content.schedule import CollectionSchedule
 from regserver.content.scrub import START, Finding, Scrubber
 from regserver.content.scrubbing import BackgroundScrub
 from regserver.content.uploads import Uploads
+from regserver.storage import belonging
 from regserver.storage.archives import sync_directory
+from regserver.storage.belonging import FolderRefused
 from regserver.storage.blobs.filesystem import FilesystemBlobStore
 from regserver.storage.blobs.port import StoreFailed
+from regserver.storage.catalog import accounts
 from regserver.storage.catalog.scrub import Position, Tally
-from regserver.storage.sql.migrate import MigrationRefused, check, migrate
+from regserver.storage.sql.migrate import Migratable, MigrationRefused, check, migrate
 from regserver.storage.sql.port import DatabaseFailed
 from regserver.storage.sql.sqlite import SQLiteDatabase
 from regserver.web import devguard, health, routing
@@ -62,7 +64,7 @@ logger = logging.getLogger(__name__)
 DATABASE = "catalog.sqlite3"
 STOP_SECONDS = 1.0  # for background work to end its step by itself
 # Each is one line for a person.
-CANNOT_START = (OSError, DatabaseFailed, StoreFailed, MigrationRefused, CatalogLost, KeyRefused)
+CANNOT_START = (OSError, DatabaseFailed, StoreFailed, MigrationRefused, KeyRefused, FolderRefused)
 
 ROUTES = (
     *health.ROUTES,
@@ -98,7 +100,7 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         await migrate(database)
         blobs = await FilesystemBlobStore.at(settings.root)
         opened.push_async_callback(blobs.close)
-        await refuse_lost_catalog(database, blobs)
+        await belonging.claim(settings.root, database, blobs)  # before anything looks for files that no table names
         core = Core(ClaimingDatabase(database), blobs, settings)
         collector = Collector(core)
         purge = Purge(core, collector)
@@ -148,7 +150,7 @@ async def _services(core: Core, collector: Collector, purge: Purge, admin_token:
 
 
 @contextlib.asynccontextmanager
-async def _background(works: Sequence[Work], jobs: Jobs, database: SQLiteDatabase) -> AsyncIterator[None]:
+async def _background(works: Sequence[Work], jobs: Jobs, database: Migratable) -> AsyncIterator[None]:
     """What goes on beside the requests. It ends before the database closes; what it left, the next start finds."""
     stop = asyncio.Event()
     tasks = {asyncio.create_task(_watched(work)) for work in (database.check(), *(work.run(stop) for work in works))}
@@ -172,18 +174,24 @@ async def _watched(work: Coroutine[Any, Any, object]) -> None:
         logger.exception("background work ended early; the next start takes it up again")
 
 
-async def _open_database(settings: Settings, opened: contextlib.AsyncExitStack) -> SQLiteDatabase:
-    """Raises StoreFailed where blobs are left of a catalog that is not: a new one would name none, and the sweep would
-    take them all."""
+async def _open_database(settings: Settings, opened: contextlib.AsyncExitStack) -> Migratable:
     settings.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not (settings.root / DATABASE).exists() and next((settings.root / "blobs").glob("*/*/*"), None) is not None:
-        raise StoreFailed(
-            f"{settings.root} holds blobs, but {DATABASE} is missing: put it back, restore a backup into another "
-            f"folder, or run: regserver rebuild --root {settings.root}"
-        )
-    database = await SQLiteDatabase.open(settings.root / DATABASE)
+    if settings.database is None:
+        belonging.refuse_without(settings.root, DATABASE)  # before a new file stands in the place of the lost one
+        database: Migratable = await SQLiteDatabase.open(settings.root / DATABASE)
+    else:
+        database = await _open_postgres(settings.database)
     opened.push_async_callback(database.close)
     return database
+
+
+async def _open_postgres(url: str) -> Migratable:
+    """Raises ConfigError without the driver, which only this engine needs."""
+    try:
+        from regserver.storage.sql.postgres import PostgresDatabase
+    except ImportError:
+        raise ConfigError("--database needs a driver: pip install 'regserver[postgres]'") from None
+    return await PostgresDatabase.open(url)
 
 
 async def upgrade(settings: Settings) -> list[str]:
@@ -220,13 +228,19 @@ async def scrub(
 
 
 def _require_registry(settings: Settings) -> None:
-    if not (settings.root / DATABASE).exists():
+    if not (settings.root / (belonging.FILE if settings.database else DATABASE)).exists():
         raise ConfigError(f"{settings.root}: there is no registry in this folder")
+
+
+def _require_sqlite(settings: Settings, instead: str) -> None:
+    if settings.database is not None:
+        raise ConfigError(f"the catalog is on a PostgreSQL server, which has its own tools: use {instead}")
 
 
 async def back_up(settings: Settings, file: Path, since: Path | None, tell: Tell) -> BackedUp:
     """`regserver backup`; made for while a server runs on the same folder. Raises ConfigError where there is none."""
     _require_registry(settings)
+    _require_sqlite(settings, "pg_dump and a copy of blobs/ made after it")
     async with contextlib.AsyncExitStack() as opened:
         database = await _open_database(settings, opened)
         await check(database)  # a server of an older version may be running: nothing is migrated under it
@@ -237,6 +251,7 @@ async def back_up(settings: Settings, file: Path, since: Path | None, tell: Tell
 
 async def rebuild(settings: Settings, copy: Path, tell: Tell) -> Rebuilt:
     """`regserver rebuild`: the catalog comes into the root when it is whole. Raises ConfigError where one is there."""
+    _require_sqlite(settings, "a dump of the database")
     # A log that is left beside a new database would be taken for its own.
     if left := sorted(settings.root.glob(f"{DATABASE}*")):
         raise ConfigError(f"{left[0]} is there; move all of {DATABASE}* to another folder first")
@@ -247,12 +262,14 @@ async def rebuild(settings: Settings, copy: Path, tell: Tell) -> Rebuilt:
             database = await SQLiteDatabase.open(folder / DATABASE)
             opened.push_async_callback(database.close)
             await migrate(database)
+            await database.write(accounts.establish)
             blobs = FilesystemBlobStore(settings.root)
             opened.push_async_callback(blobs.close)
             core = Core(database, blobs, settings)
             await Clock(core).tick()
             robots = Robots(await Keys.load(settings.root, database), core)
             done = await Rebuild(core, robots.create, tell).run(copy)
+        (settings.root / belonging.FILE).unlink(missing_ok=True)  # it names the catalog that is lost
         (settings.root / DATABASE).hardlink_to(folder / DATABASE)  # fails where another has come meanwhile
         sync_directory(settings.root)
     finally:
@@ -266,4 +283,5 @@ async def rotate_keys(settings: Settings) -> keys.Rotation:
     async with contextlib.AsyncExitStack() as opened:
         database = await _open_database(settings, opened)
         await migrate(database)
+        await belonging.check(settings.root, database)
         return await keys.rotate(settings.root, database, token_seconds=settings.token_seconds)

@@ -7,13 +7,25 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regserver.parsers import GIB, Parser, gigabytes, listen, log_format, networks, path, public_url, switch, whole
+from regserver.parsers import (
+    GIB,
+    Parser,
+    database_url,
+    gigabytes,
+    listen,
+    log_format,
+    networks,
+    path,
+    public_url,
+    switch,
+    whole,
+)
 
-__all__ = ["GIB", "ROOT", "SETTINGS", "ConfigError", "Setting", "Settings", "is_loopback", "load"]
+__all__ = ["DATABASE", "GIB", "ROOT", "SETTINGS", "ConfigError", "Setting", "Settings", "is_loopback", "load"]
 
 DAY = 86400
 PREFIX = "REGSERVER_"
@@ -24,6 +36,7 @@ class Settings:
     """What an operator may decide. Durations in seconds, sizes in bytes."""
 
     root: Path
+    database: str | None = field(default=None, repr=False)  # a URL, which may hold a password; None: a file in root
     host: str = "127.0.0.1"
     port: int = 5000
     dev: bool = False  # open, on loopback only; registries come to be by the first push
@@ -65,7 +78,7 @@ class Setting:
     """One row: the flag ``--name``, the variable ``REGSERVER_NAME`` and the TOML key ``name`` with underscores.
 
     ``parse`` takes the text of any of the three and raises ValueError with the bounds in words; ``default`` and
-    ``help`` are for people.
+    ``help`` are for people. What is ``secret`` is never shown.
     """
 
     name: str
@@ -74,6 +87,7 @@ class Setting:
     parse: Parser
     default: str
     help: str
+    secret: bool = False
 
     @property
     def key(self) -> str:
@@ -90,9 +104,20 @@ class Setting:
 
 ROOT = Setting("root", "root", "DIR", path, "", "folder for everything the registry stores; made if missing")
 
+DATABASE = Setting(
+    "database",
+    "database",
+    "URL",
+    database_url,
+    "a SQLite file in ROOT",
+    "PostgreSQL for the catalog, postgresql://USER@HOST/DATABASE; blobs and keys stay in ROOT",
+    secret=True,
+)
+
 # One table: flags, variables, TOML keys and docs/settings.md all come from it.
 SETTINGS = (
     ROOT,
+    DATABASE,
     Setting("listen", "listen", "HOST:PORT", listen, "127.0.0.1:5000", "address to listen on; port 0 takes a free one"),
     Setting("dev", "dev", "", switch, "false", "open to everybody on this machine; loopback addresses only"),
     Setting(
@@ -354,7 +379,8 @@ def _parse(setting: Setting, text: str, where: str) -> Any:
     try:
         return setting.parse(text)
     except ValueError as error:
-        raise ConfigError(f"{where}: {error}, not {_shown(text)!r}") from None
+        instead = "" if setting.secret else f", not {_shown(text)!r}"
+        raise ConfigError(f"{where}: {error}{instead}") from None
 
 
 def _nearest(name: str, known: set[str]) -> str:

@@ -72,6 +72,18 @@ def public_url(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
+def database_url(text: str) -> str:
+    """``postgresql://…``. What is wrong with it is said without it: it may hold a password."""
+    try:
+        parts = urlsplit(text.strip())
+        valid = parts.scheme in {"postgresql", "postgres"} and parts.port != 0 and bool(parts.path.strip("/"))
+    except ValueError:
+        valid = False
+    if not valid or not text.isprintable():
+        raise ValueError("must be postgresql://USER[:PASSWORD]@HOST[:PORT]/DATABASE")
+    return text.strip()
+
+
 def networks(text: str) -> tuple[str, ...]:
     """Addresses or networks, separated by commas."""
     found = [part.strip() for part in text.split(",") if part.strip()]

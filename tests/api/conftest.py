@@ -8,8 +8,28 @@ from pathlib import Path
 
 import pytest
 
+from support import postgres
 from support.pushing import Registry
-from support.registry import ADMIN, served_app
+from support.registry import ADMIN, on_database, served_app
+
+# Modules whose tests run on both: what they ask of the catalog is where two engines could differ.
+ON_BOTH_ENGINES = frozenset(
+    f"test_{name}"
+    for name in (
+        *("api_tokens", "blobs", "collection", "explain", "idempotency", "images", "lists", "manifests", "quota"),
+        *("registries", "robots", "tag_detail", "undo", "uploads"),
+    )
+)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "engine" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in ON_BOTH_ENGINES:
+        metafunc.parametrize("engine", ["sqlite", "postgres"])
+
+
+@pytest.fixture
+def engine() -> str:
+    return "sqlite"
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +46,14 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def root(tmp_path: Path, installation: Path) -> Path:
-    """The folder of an installation that has been started before and holds nothing."""
-    return Path(shutil.copytree(installation, tmp_path / "root"))
+def root(tmp_path: Path, installation: Path, engine: str) -> Path:
+    """The folder of an installation that has been started before and holds nothing, its catalog on an engine."""
+    root = Path(shutil.copytree(installation, tmp_path / "root"))
+    catalog = root / "catalog.sqlite3"
+    if engine == "postgres":
+        on_database(root, postgres.server().catalog_like(catalog))
+        catalog.unlink()
+    return root
 
 
 @pytest.fixture

@@ -5,22 +5,37 @@ One server for all tests; every catalog is a schema of its own in its one databa
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import contextlib
 import itertools
 import os
 import pwd
 import shutil
+import sqlite3
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+from regserver.storage.sql.migrate import migrate
+from regserver.storage.sql.postgres import PostgresDatabase
+
 BINARIES = ("/usr/lib/postgresql/15/bin", *(str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"))))
 OWNER = "postgres"  # who the server runs as where the tests run as root, which it refuses to be
 PASSWORD = "a-secret-of-the-tests"  # the server trusts its socket; no log and no answer may hold it
+SHARED = "shared"
+EMPTY_SHARED = f"""
+SET session_replication_role = replica;
+DO $$ DECLARE found record; BEGIN
+    FOR found IN SELECT tablename FROM pg_tables WHERE schemaname = '{SHARED}' AND tablename <> 'schema_migrations'
+    LOOP EXECUTE 'DELETE FROM {SHARED}.' || found.tablename; END LOOP;
+END $$;
+"""
 OPTIONS = "-c listen_addresses='' -c unix_socket_directories={folder} -c max_connections=400"
 
 
@@ -56,6 +71,25 @@ class Server:
         self.sql(f"CREATE SCHEMA {name}")
         return self.url(search_path=name)
 
+    def emptied_catalog(self) -> str:
+        """The URL of a migrated catalog without rows: always the same one, so that making it costs no test a second."""
+        url = self.url(search_path=SHARED)
+        if not self.sql(f"SELECT to_regclass('{SHARED}.registries')").strip():
+            self.sql(f"CREATE SCHEMA IF NOT EXISTS {SHARED}")
+            with ThreadPoolExecutor(1) as threads:  # a loop may be running in this one
+                threads.submit(asyncio.run, _migrate(url)).result()
+        self.sql(EMPTY_SHARED)
+        return url
+
+    def catalog_like(self, file: Path) -> str:
+        """The same with the identity and the keys of the installation whose SQLite catalog this is."""
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as catalog:
+            rows = catalog.execute("SELECT name, value FROM installation").fetchall()
+        url = self.emptied_catalog()
+        values = ", ".join(f"('{name}', '{value}')" for name, value in rows)
+        self.sql(f"INSERT INTO {SHARED}.installation (name, value) VALUES {values}")
+        return url
+
     def url(self, **settings: str) -> str:
         query = "&".join(
             f"{name}={quote(value, safe='')}" for name, value in {"host": str(self.folder), **settings}.items()
@@ -74,6 +108,12 @@ class Server:
             ended = subprocess.run([*become, find(program), *arguments], stdout=output, stderr=output, cwd="/")
         if ended.returncode:
             raise RuntimeError(f"{program} failed ({ended.returncode}):\n{log.read_text()}")
+
+
+async def _migrate(url: str) -> None:
+    database = await PostgresDatabase.open(url)
+    await migrate(database)
+    await database.close()
 
 
 def find(program: str) -> str:

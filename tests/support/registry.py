@@ -36,7 +36,19 @@ Client = TestClient[web.Request, web.Application]
 
 def make_settings(root: Path, **changes: Any) -> Settings:
     """Settings of a test: loopback, a free port, no waiting at the end."""
-    return Settings(root=root, **{"port": 0, "drain_seconds": 5, "reserve_bytes": 0, **changes})
+    settings = {"port": 0, "drain_seconds": 5, "reserve_bytes": 0, "database": database_of(root)}
+    return Settings(root=root, **{**settings, **changes})
+
+
+def on_database(root: Path, url: str) -> Path:
+    """From now on, whatever is started on this root has its catalog there."""
+    root.with_name(f"{root.name}.database").write_text(url)
+    return root
+
+
+def database_of(root: Path) -> str | None:
+    note = root.with_name(f"{root.name}.database")
+    return note.read_text() if note.exists() else None
 
 
 @contextlib.asynccontextmanager
@@ -106,6 +118,8 @@ class Process:
 def served_process(root: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Process]:
     """A started server; killed at the end if the test has not ended it. Its log is a file beside ``root``."""
     log = root.with_name(f"{root.name}.log")
+    if url := database_of(root):
+        environment = {"REGSERVER_DATABASE": url, **(environment or {})}
     command = serve_command(root, "--log-format", "json", *flags)
     with log.open("w") as output:
         process = subprocess.Popen(

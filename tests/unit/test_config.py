@@ -40,6 +40,7 @@ EXAMPLES = {
     "scrub-bytes-per-second": ("0", 0),
     "scrub-interval-seconds": ("3600", 3600),
     "log-format": ("json", "json"),
+    "database": ("postgresql://me:secret@db.example.com/catalog", "postgresql://me:secret@db.example.com/catalog"),
 }
 PAIRED = {"tls-cert": "tls-key", "tls-key": "tls-cert"}
 BAD = [
@@ -65,6 +66,10 @@ BAD = [
     ("requests-per-second", "-1"),
     ("log-format", "xml"),
     ("root", ""),
+    ("database", "catalog.sqlite3"),
+    ("database", "mysql://me:secret@db.example.com/catalog"),
+    ("database", "postgresql://me:secret@db.example.com"),
+    ("database", "postgresql://me:secret@db.example.com:port/catalog"),
 ]
 
 
@@ -103,6 +108,20 @@ def test_a_bad_value_is_refused_with_its_name_in_one_line(tmp_path: Path, source
         load_one(tmp_path, source, name, text)
     assert name.replace("-", "_").upper() in str(refusal.value).upper().replace("-", "_")
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("source", ["flag", "variable", "file"])
+@pytest.mark.parametrize("text", [text for name, text in BAD if name == "database"])
+def test_a_bad_database_url_is_refused_without_being_shown(tmp_path: Path, source: str, text: str) -> None:
+    with pytest.raises(ConfigError, match="must be postgresql://USER") as refusal:
+        load_one(tmp_path, source, "database", text)
+    assert text not in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+
+
+def test_settings_can_be_shown_without_the_password_of_the_database(tmp_path: Path) -> None:
+    settings = load_one(tmp_path, "flag", "database", EXAMPLES["database"][0])
+    assert "secret" not in repr(settings)
 
 
 def test_the_defaults_are_those_that_the_help_names() -> None:

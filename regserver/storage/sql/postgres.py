@@ -83,6 +83,8 @@ def failure(error: BaseException) -> DatabaseFailed:
         return DatabaseFailed(f"{type(error).__name__}: {error.message}", full=full)
     if isinstance(error, OSError | TimeoutError):
         return DatabaseFailed(f"the PostgreSQL server cannot be reached ({type(error).__name__})")
+    if isinstance(error, asyncpg.ClientConfigurationError | ValueError):
+        return DatabaseFailed("the PostgreSQL driver cannot use the URL that --database names; check its parameters")
     return DatabaseFailed(f"{type(error).__name__} of the PostgreSQL driver")
 
 
