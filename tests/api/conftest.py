@@ -16,8 +16,8 @@ from support.registry import ADMIN, on_database, served_app
 ON_BOTH_ENGINES = frozenset(
     f"test_{name}"
     for name in (
-        *("api_tokens", "blobs", "collection", "explain", "idempotency", "images", "lists", "manifests", "quota"),
-        *("registries", "robots", "tag_detail", "undo", "uploads"),
+        *("api_tokens", "blobs", "collection", "explain", "idempotency", "images", "lists", "policies", "quota"),
+        *("registries", "robots", "tag_detail", "undo"),
     )
 )
 

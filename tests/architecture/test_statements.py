@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
-import pkgutil
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -13,20 +11,12 @@ from pathlib import Path
 import pytest
 
 import regserver
-from regserver.storage import catalog
 from regserver.storage.sql.migrate import load, statements
 from regserver.storage.sql.sqlite import SQLiteDatabase
+from support.statements import PLACEHOLDER, STATEMENTS, is_statement
 
 PACKAGE = Path(regserver.__file__).parent
 CATALOG = sorted(PACKAGE.joinpath("storage/catalog").glob("*.py"))
-
-_BEGINS = re.compile(
-    r"\s*(select\s.+\sfrom\s|insert\s+(or\s+\w+\s+)?into\s|replace\s+into\s|update\s+\w+\s+set\s|delete\s+from\s"
-    r"|with\s.+\sas\s*\(|(create|drop|alter)\s+(unique\s+)?(table|index)\s|pragma\s)",
-    re.IGNORECASE | re.DOTALL,
-)
-_PLACEHOLDER = re.compile(r"\$(\d+)")
-_UNFINISHED = re.compile(r"<\w+>")  # a statement that its module completes from a closed table of orders
 
 # Ways of SQLite that PostgreSQL does not have, or that the port forbids.
 _FOREIGN = re.compile(
@@ -55,10 +45,6 @@ WALKS = {
 }
 
 
-def is_statement(text: str) -> bool:
-    return _BEGINS.match(text) is not None
-
-
 def strings(tree: ast.AST) -> Iterator[ast.Constant]:
     """Every string that is no docstring, the pieces of f-strings included."""
     documentation = {
@@ -73,21 +59,6 @@ def strings(tree: ast.AST) -> Iterator[ast.Constant]:
             yield node
 
 
-def named_statements() -> dict[str, str]:
-    """The catalog's statements by ``module.NAME``; those of a table of statements by ``module.NAME[key]``."""
-    found: dict[str, str] = {}
-    for info in pkgutil.iter_modules(catalog.__path__):
-        module = importlib.import_module(f"{catalog.__name__}.{info.name}")
-        for name, value in vars(module).items():
-            if name.isupper():
-                table = {f"[{key}]": text for key, text in value.items()} if isinstance(value, dict) else {"": value}
-                found |= {f"{info.name}.{name}{key}": sql for key, sql in table.items() if isinstance(sql, str)}
-    return {name: sql for name, sql in found.items() if is_statement(sql) and not _UNFINISHED.search(sql)}
-
-
-STATEMENTS = named_statements()
-
-
 @pytest.fixture(scope="module")
 def schema() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -100,7 +71,7 @@ def schema() -> Iterator[sqlite3.Connection]:
 
 def explain(schema: sqlite3.Connection, how: str, sql: str) -> list[str]:
     """The last column of an explanation, with NULL for each placeholder."""
-    arguments = dict.fromkeys(_PLACEHOLDER.findall(sql))
+    arguments = dict.fromkeys(PLACEHOLDER.findall(sql))
     return [str(row[-1]) for row in schema.execute(f"{how} {sql}", arguments)]
 
 
@@ -137,7 +108,7 @@ def test_a_statement_is_accepted_by_the_migrated_schema(schema: sqlite3.Connecti
 def test_a_statement_is_in_the_dialect_of_both_engines(name: str) -> None:
     text = re.sub(r"'[^']*'|--[^\n]*", "", STATEMENTS[name])
     assert [match[0] for match in _FOREIGN.finditer(text)] == []
-    numbers = {int(number) for number in _PLACEHOLDER.findall(text)}
+    numbers = {int(number) for number in PLACEHOLDER.findall(text)}
     assert numbers == set(range(1, len(numbers) + 1)), "placeholders are numbered without a gap"
 
 
@@ -159,7 +130,7 @@ def test_a_statement_is_given_as_many_arguments_as_it_has_placeholders() -> None
     wrong = [
         f"{place}: {name} takes {needed}, is given {given}"
         for place, name, given in counted
-        if (needed := len(set(_PLACEHOLDER.findall(STATEMENTS[name])))) != given
+        if (needed := len(set(PLACEHOLDER.findall(STATEMENTS[name])))) != given
     ]
     assert counted
     assert wrong == []

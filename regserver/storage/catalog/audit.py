@@ -125,8 +125,8 @@ class Lead(Enum):
 
 _MATCHING = """
 FROM audit WHERE id >= $1 AND id < $2 <lead>
-    AND ($3 IS NULL OR registry_id = $3) AND ($4 IS NULL OR registry = $4)
-    AND ($5 IS NULL OR actor = $5) AND ($6 IS NULL OR action = $6)
+    AND (CAST($3 AS TEXT) IS NULL OR registry_id = $3) AND (CAST($4 AS TEXT) IS NULL OR registry = $4)
+    AND (CAST($5 AS TEXT) IS NULL OR actor = $5) AND (CAST($6 AS TEXT) IS NULL OR action = $6)
     AND ($7 = '' OR $7 LIKE '%,' || registry_id || ',%')
     AND ($8 = '' OR LOWER(
         actor || ' ' || COALESCE(registry, '') || ' ' || COALESCE(image, '') || ' ' || COALESCE(reference, '') || ' ' ||

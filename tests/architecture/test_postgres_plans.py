@@ -1,0 +1,83 @@
+"""Every statement of the catalog is understood by PostgreSQL too, and finds an index there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from support import postgres
+from support.statements import PLACEHOLDER, STATEMENTS
+
+# Statements that may walk a table or an index of it, "module.NAME: table or index", and why that is bounded. Seen on
+# empty tables and without sequential scans, as sessions have it: the planner then takes an index where there is one.
+WALKS = {
+    "accounts._USERNAMES_BY_KEY: credentials": "at start, and by an operator who retires a key",
+    "api_tokens._COUNT: api_tokens_hash_key": "an administrator lists the tokens, which administrators made one by one",
+    "api_tokens._PAGE: api_tokens_pkey": "stops at LIMIT, in the order of the key",
+    "audit.OLDEST: audit_pkey": "stops at LIMIT, in the order of the key",
+    "garbage.BATCH: trash_pkey": "stops at LIMIT, in the order of the key",
+    "garbage.LOOSE: blob_leases_by_digest": "walks the blobs in order, and beside them the leases",
+    "jobs._ADVANCE: gc_jobs_running": "the index holds what runs, one for a registry at the most",
+    "jobs._ALL_RUNNING: gc_jobs_running": "the index holds what runs, one for a registry at the most",
+    "jobs._COMPLETE: gc_jobs_running": "the index holds what runs, one for a registry at the most",
+    "jobs._FAIL: gc_jobs_running": "the index holds what runs, one for a registry at the most",
+    "registries._PAGES: registries_by_name": "a page of the tenants sorts and counts them all",
+}
+
+
+@pytest.fixture(scope="module")
+def plans() -> dict[str, Any]:
+    """A plan for any arguments, by the statement's name; or the error."""
+    return asyncio.run(explain_all(postgres.server().emptied_catalog()))
+
+
+async def explain_all(url: str) -> dict[str, Any]:
+    connection = await asyncpg.connect(
+        url, server_settings={"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+    )
+    try:
+        return {name: await explain(connection, sql) for name, sql in STATEMENTS.items()}
+    finally:
+        await connection.close()
+
+
+async def explain(connection: Any, sql: str) -> Any:
+    arguments = ", ".join("NULL" for _ in set(PLACEHOLDER.findall(sql)))
+    try:
+        await connection.execute(f"PREPARE asked AS {sql}")
+    except asyncpg.PostgresError as error:
+        return error
+    plan = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE asked{arguments and f'({arguments})'}")
+    await connection.execute("DEALLOCATE asked")
+    return json.loads(plan)[0]["Plan"]
+
+
+def steps(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from steps(below)
+
+
+def walked(plan: dict[str, Any]) -> Iterator[str]:
+    """Tables and indexes that a plan goes through from end to end."""
+    for step in steps(plan):
+        if step["Node Type"] == "Seq Scan":
+            yield step["Relation Name"]
+        elif "Index Name" in step and "Index Cond" not in step:
+            yield step["Index Name"]
+
+
+@pytest.mark.parametrize("name", sorted(STATEMENTS))
+def test_a_statement_is_accepted_by_the_migrated_schema(plans: dict[str, Any], name: str) -> None:
+    assert not isinstance(plans[name], Exception), plans[name]
+
+
+def test_no_statement_walks_a_whole_table_without_a_reason(plans: dict[str, Any]) -> None:
+    walks = {f"{name.split('[')[0]}: {what}" for name, plan in plans.items() for what in walked(plan)}
+    assert walks - set(WALKS) == set(), "add an index, or a reason to WALKS"
+    assert set(WALKS) - walks == set(), "these reasons are not needed any more"
