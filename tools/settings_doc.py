@@ -15,6 +15,8 @@ Every setting can be given in three ways; flags win over variables, variables ov
 
 A name or a value that is not right ends the command with one line on stderr and exit code 2. The administrator's token
 has no flag, because everybody on a machine can read arguments: it comes from a file or from `REGSERVER_ADMIN_TOKEN`.
+For the same reason a password does not belong into the flag `--database`: leave it out of the URL and put it into
+`~/.pgpass`, or give the URL as a variable or in the file. It is never logged or shown.
 
 <!-- The table is written by tools/settings_doc.py. -->
 
