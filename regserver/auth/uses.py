@@ -40,7 +40,7 @@ class Uses:
             return
 
         async def body(tx: Transaction) -> None:
-            for credential, at in batch.items():
+            for credential, at in sorted(batch.items()):
                 await self._write(tx, credential, at)
 
         await self._db.write(body)

@@ -6,6 +6,7 @@ pushing session; then it is linked again. What may be absent is written down and
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -30,7 +31,7 @@ class Edge(Enum):
 @dataclass(slots=True)
 class _Plan:
     edges: list[tuple[Edge, Descriptor]] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
+    missing: set[str] = field(default_factory=set)
 
 
 async def admit(
@@ -49,7 +50,9 @@ async def admit(
         return
     plan = await _prove(core, tx, target, repository_id, caller, manifest)
     if plan.missing:
-        raise RegistryError(ErrorCode.MANIFEST_BLOB_UNKNOWN, {"missing": plan.missing[:100]})
+        named = dict.fromkeys(str(to.digest) for to in (*manifest.blobs, *manifest.entries))
+        missing = [digest for digest in named if digest in plan.missing]
+        raise RegistryError(ErrorCode.MANIFEST_BLOB_UNKNOWN, {"missing": missing[:100]})
     epoch = await clock.epoch(tx)
     await manifests.insert(tx, target, repository_id, digest, manifest, now=now_ms(), epoch=epoch)
     await _connect(tx, repository_id, str(digest), plan)
@@ -63,16 +66,17 @@ async def admit(
 async def _prove(
     core: Core, tx: Transaction, target: Target, repository_id: int, caller: Caller, manifest: Manifest
 ) -> _Plan:
+    """In the order of digests, so that two who link the same blobs wait for each other and never both ways round."""
     plan, sparse = _Plan(), core.settings.allow_sparse
     floor = core.lease_floor(await clock.epoch(tx))
-    for blob in dict.fromkeys(manifest.blobs):
+    for blob in _sorted(manifest.blobs):
         if await _blob_here(tx, target, repository_id, caller, blob, floor):
             plan.edges.append((Edge.BLOB, blob))
         elif sparse or not blob.distributable:
             plan.edges.append((await _absent(tx, repository_id, blob, Edge.ABSENT_BLOB), blob))
         else:
-            plan.missing.append(str(blob.digest))
-    for entry in dict.fromkeys(manifest.entries):
+            plan.missing.add(str(blob.digest))
+    for entry in _sorted(manifest.entries):
         size = await manifests.size_here(tx, repository_id, str(entry.digest))
         if size is not None and (sparse or await manifests.is_sound(tx, repository_id, str(entry.digest))):
             _same_size(entry, size)
@@ -82,8 +86,13 @@ async def _prove(
         elif sparse:
             plan.edges.append((await _absent(tx, repository_id, entry, Edge.ABSENT_ENTRY), entry))
         else:
-            plan.missing.append(str(entry.digest))
+            plan.missing.add(str(entry.digest))
     return plan
+
+
+def _sorted(descriptors: Iterable[Descriptor]) -> list[Descriptor]:
+    """Each once, by its digest."""
+    return sorted(dict.fromkeys(descriptors), key=lambda descriptor: str(descriptor.digest))
 
 
 async def _blob_here(
@@ -134,7 +143,7 @@ async def _hold_referrers(tx: Transaction, repository_id: int, subject: str) -> 
 async def _spend(tx: Transaction, repository_id: int, caller: Caller, digest: Digest, manifest: Manifest) -> None:
     """This session's own promises on what the manifest now keeps: its blobs, its children, its waiting referrers."""
     named = {str(to.digest) for to in manifest.entries}
-    for blob in {str(to.digest) for to in manifest.blobs} | named:
+    for blob in sorted({str(to.digest) for to in manifest.blobs} | named):
         await leases.spend_blob(tx, repository_id, caller.session, blob)
-    for child in named | set(await manifests.referrers_of(tx, repository_id, str(digest))):
+    for child in sorted(named | set(await manifests.referrers_of(tx, repository_id, str(digest)))):
         await leases.spend_manifest(tx, repository_id, caller.session, child)

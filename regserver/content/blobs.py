@@ -70,7 +70,7 @@ class Blobs:
                 size = await _size_in_images(tx, target.registry_id, digest, images)
             if size is None:
                 return None
-            before = await self._core.usage(tx, target.registry_id)
+            before = await self._core.hold_usage(tx, target.registry_id)
             repository_id = await repositories.ensure(tx, target)
             await blobs.link(tx, repository_id, target.registry_id, str(digest), size)
             await leasing.hold_blob(self._core, tx, repository_id, caller, digest)
@@ -91,6 +91,7 @@ class Blobs:
             user = await blobs.user(tx, found.repository_id, str(digest))
             if user is not None:
                 raise RegistryError(ErrorCode.REFERENCED, {"digest": str(digest), "referenced_by": user})
+            await self._core.hold_usage(tx, target.registry_id)
             await blobs.unlink(tx, found.repository_id, target.registry_id, str(digest))
             await leases.spend_blob(tx, found.repository_id, caller.session, str(digest))
             action, repository_id = AuditAction.BLOB_DELETE, found.repository_id

@@ -168,6 +168,7 @@ class Collector:
                 return count
 
             async def body(tx: Transaction, batch: list[tuple[int, str]] = batch) -> int:
+                await self._core.hold_usage(tx, registry_id)
                 limits = await floors(self._core, tx, patient=patient)
                 dropped = sum([await drop_manifest(tx, registry_id, *candidate, limits) for candidate in batch])
                 if job_id is not None and dropped:
@@ -193,6 +194,8 @@ class Collector:
             async def body(tx: Transaction, after: str = after) -> list[str]:
                 floor = (await floors(self._core, tx, patient=False)).lease
                 unused = await garbage.unused_links(tx, repository_id, after, floor, BATCH)
+                if unused:
+                    await self._core.hold_usage(tx, registry_id)
                 for digest in unused:
                     await blobs.unlink(tx, repository_id, registry_id, digest)
                 return unused

@@ -11,7 +11,7 @@ from regserver.content.pulls import Pulls
 from regserver.errors import ErrorCode, RegistryError
 from regserver.storage.blobs.port import BlobStore, StoreFailed
 from regserver.storage.catalog import usage
-from regserver.storage.sql.port import Database, Reader
+from regserver.storage.sql.port import Database, Reader, Transaction
 
 Body = AsyncIterator[Sequence[bytes]]
 """A request's bytes in batches of about 1 MiB; it raises if they end before they are complete."""
@@ -73,7 +73,13 @@ class Core:
         return epoch - self.epochs(HOLD_SECONDS)
 
     async def usage(self, reader: Reader, registry_id: str) -> Usage:
-        used, own = await usage.read(reader, registry_id)
+        return self._usage(*await usage.read(reader, registry_id))
+
+    async def hold_usage(self, tx: Transaction, registry_id: str) -> Usage:
+        """The same for a transaction that may charge: its first lock, before any of a link or a blob."""
+        return self._usage(*await usage.hold(tx, registry_id))
+
+    def _usage(self, used: int, own: int | None) -> Usage:
         return Usage(used, own if own is not None else self.settings.default_quota_bytes)
 
     async def settle(self, reader: Reader, registry_id: str, before: Usage) -> Usage:

@@ -101,7 +101,7 @@ class Manifests:
             raise RegistryError(ErrorCode.DIGEST_INVALID, {"digest": str(digest), "actual": str(actual)})
 
         async def body(tx: Transaction) -> Usage:
-            before = await self._core.usage(tx, target.registry_id)
+            before = await self._core.hold_usage(tx, target.registry_id)
             repository_id = await repositories.ensure(tx, target)
             for tag in names:
                 await self._require(tx, repository_id, tag, expected)
@@ -143,6 +143,7 @@ class Manifests:
             parent = await manifests.parent(tx, row.repository_id, str(digest))
             if parent is not None:
                 raise RegistryError(ErrorCode.REFERENCED, {"digest": str(digest), "referenced_by": parent})
+            await self._core.hold_usage(tx, target.registry_id)
             epoch = await clock.epoch(tx)
             for name in await tags.of_manifest(tx, row.repository_id, str(digest)):
                 await tags.remove(tx, row.repository_id, name, caller.actor, now=now_ms(), epoch=epoch)

@@ -26,7 +26,7 @@ class Pulls:
 
         async def body(tx: Transaction) -> None:
             epoch = await clock.epoch(tx)
-            for (repository_id, digest), at in batch.items():
+            for (repository_id, digest), at in sorted(batch.items()):
                 await pulls.note(tx, repository_id, digest, at, epoch)
 
         await db.write(body)

@@ -229,7 +229,7 @@ class Uploads:
             if not await uploads.take(tx, upload_id, key):  # L2: expired, cancelled or finished by a twin
                 await uploads.trash_nameless(tx, key, digest)
                 return None
-            before = await self._core.usage(tx, target.registry_id)
+            before = await self._core.hold_usage(tx, target.registry_id)
             repository_id = await repositories.ensure(tx, target)
             if not await blobs.insert(tx, digest, size, key):
                 rotten = await quarantine.heal(tx, caller, repository_id, digest, key)

@@ -76,8 +76,8 @@ def open(): return SQLiteDatabase.open(pathlib.Path({str(self.path)!r}))
 class PostgresEngine:
     """Databases in one schema of the test run's server."""
 
-    def __init__(self, _: Path) -> None:
-        self.url = postgres.server().new_schema()
+    def __init__(self, _: Path, url: str | None = None) -> None:
+        self.url = url or postgres.server().new_schema()
         self.code = f"""
 from regserver.storage.sql.postgres import PostgresDatabase
 def open(): return PostgresDatabase.open({self.url!r})
@@ -90,7 +90,15 @@ def open(): return PostgresDatabase.open({self.url!r})
         return asyncio.Event()
 
 
+def emptied_postgres(folder: Path) -> PostgresEngine:
+    """On the one catalog that is migrated already: whoever had it before has lost its rows."""
+    return PostgresEngine(folder, postgres.server().emptied_catalog())
+
+
 ENGINES: dict[str, Callable[[Path], Engine]] = {"sqlite": SQLiteEngine, "postgres": PostgresEngine}
+
+
+MIGRATED_ENGINES: dict[str, Callable[[Path], Engine]] = {"sqlite": SQLiteEngine, "postgres": emptied_postgres}
 
 
 async def make_notes(database: Migratable) -> None:

@@ -30,7 +30,7 @@ OWNER = "postgres"  # who the server runs as where the tests run as root, which 
 PASSWORD = "a-secret-of-the-tests"  # the server trusts its socket; no log and no answer may hold it
 SHARED = "shared"
 EMPTY_SHARED = f"""
-SET session_replication_role = replica;
+SET session_replication_role = replica; -- whatever names what
 DO $$ DECLARE found record; BEGIN
     FOR found IN SELECT tablename FROM pg_tables WHERE schemaname = '{SHARED}' AND tablename <> 'schema_migrations'
     LOOP EXECUTE 'DELETE FROM {SHARED}.' || found.tablename; END LOOP;

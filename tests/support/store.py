@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from regserver.model.digest import Digest
 from regserver.model.names import RepositoryName, Tag
 from regserver.storage.blobs.port import BlobStore
 from regserver.storage.catalog import usage
-from regserver.storage.sql.migrate import migrate
+from regserver.storage.sql.migrate import Migratable, migrate
 from regserver.storage.sql.port import Transaction
 from regserver.storage.sql.sqlite import SQLiteDatabase
 from support.memory_blobs import MemoryBlobStore
@@ -152,14 +152,19 @@ def target(name: str = "my/api") -> Target:
 
 @asynccontextmanager
 async def opened_store(
-    folder: Path, blobs: BlobStore | None = None, *, now: int = 0, **settings: Any
+    folder: Path,
+    blobs: BlobStore | None = None,
+    *,
+    now: int = 0,
+    open_database: Callable[[], Awaitable[Migratable]] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Store]:
     """A store with the registries ``my`` and ``other``; the same folder opened again is the same catalog.
 
     ``now``: what the clock reads, in milliseconds. Whoever opens again lets no time go by: a clock that is set back
-    counts the same time twice.
+    counts the same time twice. ``open_database`` is asked for the catalog instead, if there is one.
     """
-    db = await SQLiteDatabase.open(folder / "catalog.db")
+    db = await (open_database() if open_database else SQLiteDatabase.open(folder / "catalog.db"))
     await migrate(db)
     core = Core(db, blobs or MemoryBlobStore(), Settings(root=folder, **settings))
     collector = Collector(core)

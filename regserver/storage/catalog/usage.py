@@ -32,6 +32,18 @@ async def read(reader: Reader, registry_id: str) -> tuple[int, int | None]:
     return (rows[0][0], rows[0][1]) if rows else (0, None)
 
 
+HOLD = "UPDATE registries SET used_bytes = used_bytes WHERE id = $1 RETURNING used_bytes, quota_bytes"
+
+
+async def hold(tx: Transaction, registry_id: str) -> tuple[int, int | None]:
+    """Like ``read``, and nobody else charges the registry before this transaction ends.
+
+    Whoever may charge begins with it, before a link or a blob: rows are locked in this order, a registry's first.
+    """
+    rows = await tx.fetch(HOLD, registry_id)
+    return (rows[0][0], rows[0][1]) if rows else (0, None)
+
+
 CORRECT = "UPDATE registries SET used_bytes = $2 WHERE id = $1"
 
 
