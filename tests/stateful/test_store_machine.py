@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from enum import Enum
@@ -27,6 +27,8 @@ from regserver.errors import ErrorCode, RegistryError
 from regserver.model.digest import Algorithm, Digest
 from regserver.model.names import Tag
 from regserver.storage.blobs.filesystem import FilesystemBlobStore
+from regserver.storage.sql.migrate import Migratable
+from support.databases import emptied_postgres
 from support.store import Store, body, image, index, opened_store, pusher, target
 
 T = TypeVar("T")
@@ -86,6 +88,8 @@ class Model:
 
 
 class StoreMachine(RuleBasedStateMachine):
+    open_database: Callable[[], Awaitable[Migratable]] | None = None
+
     @initialize()
     def start(self) -> None:
         # Power never fails here, so memory will do for a disk.
@@ -104,8 +108,9 @@ class StoreMachine(RuleBasedStateMachine):
         blobs = await FilesystemBlobStore.at(root)
         self.opened.push_async_callback(blobs.close)
         lease_seconds = (LEASE_EPOCHS - 1) * 60
+        ages: dict[str, Any] = {"lease_seconds": lease_seconds, "untagged_seconds": 0}
         now = self.epoch * 60_000
-        store = opened_store(root, blobs, now=now, lease_seconds=lease_seconds, untagged_seconds=0)
+        store = opened_store(root, blobs, now=now, open_database=self.open_database, **ages)
         self.store: Store = await self.opened.enter_async_context(store)
 
     def session(self) -> str:
@@ -334,6 +339,19 @@ class StoreMachine(RuleBasedStateMachine):
         assert await self.store.files() == len(blobs)
 
 
+class PostgresMachine(StoreMachine):
+    """The same on the other engine, less often: every statement is a round trip."""
+
+    @initialize()
+    def start(self) -> None:
+        self.open_database = emptied_postgres(Path()).open
+        super().start()
+
+
+TestPostgresMachine = PostgresMachine.TestCase
+TestPostgresMachine.settings = settings(
+    max_examples=10, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
 TestStoreMachine = StoreMachine.TestCase
 TestStoreMachine.settings = settings(
     max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
