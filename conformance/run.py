@@ -141,16 +141,17 @@ def read_report(report: Path, seconds: float) -> Outcome:
 
 
 @contextlib.contextmanager
-def registry_under_test(folder: Path, profile: Profile) -> Iterator[tuple[Served, Account, str]]:
+def registry_under_test(folder: Path, profile: Profile, database: str) -> Iterator[tuple[Served, Account, str]]:
     """A fresh server that is not in development mode, a private registry on it, and that registry's robot."""
-    with serve(folder / profile.name, *profile.flags) as served:
+    environment = {"REGSERVER_DATABASE": database} if database else {}
+    with serve(folder / profile.name, *profile.flags, environment=environment) as served:
         tenant = served.create_registry("conformance")
         yield served, tenant.robot, tenant.name
 
 
-def run_here(profile: Profile, folder: Path, results: Path) -> Outcome:
-    """Start a registry for this profile and run the suite against it."""
-    with registry_under_test(folder, profile) as (served, robot, registry):
+def run_here(profile: Profile, folder: Path, results: Path, *, database: str = "") -> Outcome:
+    """Start a registry for this profile and run the suite against it. ``database``: the URL of its empty catalog."""
+    with registry_under_test(folder, profile, database) as (served, robot, registry):
         return run_profile(profile, served.host, robot, registry, results)
 
 

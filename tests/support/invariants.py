@@ -18,7 +18,8 @@ from typing import Any
 
 SETTLE_SECONDS = 20.0
 CATALOG = "catalog.sqlite3"
-KNOWN = {CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm", "blobs", "uploads", "keys", "admin-token"}
+KNOWN = {CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm", "blobs", "uploads", "quarantine", "keys", "admin-token"}
+KNOWN |= {"installation", "manifests.jsonl.zst"}
 
 Files = dict[str, Path]
 
