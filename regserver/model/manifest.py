@@ -239,9 +239,10 @@ def _refuse_two_sizes(descriptors: tuple[Descriptor, ...]) -> None:
 
 def _artifact_type(document: dict[str, Any], config: Descriptor | None) -> str | None:
     stated = document.get("artifactType")
-    if stated is not None:
-        return _text(stated, "artifactType") or (config.media_type if config else None)
-    return config.media_type if config and config.media_type else None
+    text = (_text(stated, "artifactType") if stated is not None else "") or (config.media_type if config else "")
+    if "\0" in text:  # the type becomes a column, and not every engine keeps this in a text
+        raise _invalid("the artifact's type holds a NUL")
+    return text or None
 
 
 def _annotations(document: dict[str, Any]) -> dict[str, str]:

@@ -201,6 +201,10 @@ RAW = {
     "surrogate in UTF-8 (RFC 3629 §3)": with_raw("x", '"Q"').replace(b'"Q"', b'"\xed\xa0\x80"'),
     "lone high surrogate (RFC 8259 §8.2)": with_raw("x", r'"\ud800"'),
     "lone low surrogate, upper case": with_raw("x", r'"\uDC00"'),
+    "NUL in the artifact's type": json.dumps(image(artifactType="a\0b")).encode(),
+    "NUL in the config's type, which is the artifact's": json.dumps(
+        image(config=descriptor(mediaType="a\0b"))
+    ).encode(),
     "lone surrogate in a key": with_raw(r"\udfff", "1"),
     "surrogates in the wrong order": with_raw("x", r'["\ude00\ud83d"]'),
     "NaN (RFC 8259 §6)": with_raw("x", "NaN"),
