@@ -35,8 +35,8 @@ test: $(VENV)/.dev ## Every test, with the real clients and the OCI conformance 
 	-$(BIN)/python tools/setup-clients
 	$(BIN)/python -m pytest
 
-test-quick: $(VENV)/.dev ## The tests that need no client, no root and no conformance suite
-	$(BIN)/python -m pytest -m "not clients and not conformance and not slow"
+test-quick: $(VENV)/.dev ## The tests that need no client, no root, no PostgreSQL and no conformance suite
+	$(BIN)/python -m pytest -m "not clients and not conformance and not postgres and not slow"
 
 test-all: export CRASH_ROUNDS = 1000
 test-all: export CRASH_POINTS = all

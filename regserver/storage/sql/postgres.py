@@ -135,6 +135,7 @@ class PostgresDatabase:
         self._readers = readers
         self._writers = writers
         self._running: set[asyncio.Task[Any]] = set()
+        self._again = asyncio.Lock()
         self._closed = False
 
     @classmethod
@@ -234,10 +235,13 @@ class PostgresDatabase:
                     raise failure(error) from error
 
     async def _write(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
-        for _ in range(TRIES_BESIDE_OTHERS):
-            with suppress(_RunAgain):
-                return await self._try(body, alone=False)
-        return await self._try(body, alone=True)
+        with suppress(_RunAgain):
+            return await self._try(body, alone=False)
+        async with self._again:  # a crowd that met at one row would meet there again; this is for speed alone
+            for _ in range(TRIES_BESIDE_OTHERS - 1):
+                with suppress(_RunAgain):
+                    return await self._try(body, alone=False)
+            return await self._try(body, alone=True)
 
     async def _try(self, body: Callable[[Transaction], Awaitable[T]], *, alone: bool) -> T:
         try:
