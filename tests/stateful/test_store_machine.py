@@ -28,7 +28,8 @@ from regserver.model.digest import Algorithm, Digest
 from regserver.model.names import Tag
 from regserver.storage.blobs.filesystem import FilesystemBlobStore
 from regserver.storage.sql.migrate import Migratable
-from support.databases import emptied_postgres
+from regserver.storage.sql.sqlite import SQLiteDatabase
+from support.databases import Repeating, emptied_postgres
 from support.store import Store, body, image, index, opened_store, pusher, target
 
 T = TypeVar("T")
@@ -348,6 +349,22 @@ class PostgresMachine(StoreMachine):
         super().start()
 
 
+class RepeatingMachine(StoreMachine):
+    """Every transaction is run twice, the first time for nothing: whatever a body does beside its statements shows."""
+
+    @initialize()
+    def start(self) -> None:
+        self.open_database = self._open_repeating
+        super().start()
+
+    async def _open_repeating(self) -> Migratable:
+        return Repeating(await SQLiteDatabase.open(Path(self.folder.name) / "catalog.db"))
+
+
+TestRepeatingMachine = RepeatingMachine.TestCase
+TestRepeatingMachine.settings = settings(
+    max_examples=10, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
 TestPostgresMachine = PostgresMachine.TestCase
 TestPostgresMachine.settings = settings(
     max_examples=10, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from regserver.storage.sql.migrate import Migratable, statements
-from regserver.storage.sql.port import Transaction
+from regserver.storage.sql.port import Reader, Row, Transaction
 from regserver.storage.sql.postgres import PostgresDatabase
 from regserver.storage.sql.sqlite import SQLiteDatabase
 from support import postgres
+
+T = TypeVar("T")
 
 NOTES = """
 CREATE TABLE notes (id BIGINT PRIMARY KEY, text {TEXT} UNIQUE, data {BYTES});
@@ -99,6 +101,49 @@ ENGINES: dict[str, Callable[[Path], Engine]] = {"sqlite": SQLiteEngine, "postgre
 
 
 MIGRATED_ENGINES: dict[str, Callable[[Path], Engine]] = {"sqlite": SQLiteEngine, "postgres": emptied_postgres}
+
+
+class Wrapped:
+    """A database through which everything goes to another one."""
+
+    def __init__(self, database: Migratable) -> None:
+        self._database = database
+
+    @property
+    def templates(self) -> Mapping[str, str]:
+        return self._database.templates
+
+    def migrating(self) -> AbstractAsyncContextManager[None]:
+        return self._database.migrating()
+
+    async def fetch(self, sql: str, *args: Any) -> list[Row]:
+        return await self._database.fetch(sql, *args)
+
+    async def read(self, body: Callable[[Reader], Awaitable[T]]) -> T:
+        return await self._database.read(body)
+
+    async def write(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        return await self._database.write(body)
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+class Repeating(Wrapped):
+    """Runs every body that is not refused a second time, as an engine may, after the first has been undone."""
+
+    async def write(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        async def once(tx: Transaction) -> None:
+            await body(tx)
+            raise _Undone
+
+        with suppress(_Undone):
+            await self._database.write(once)
+        return await self._database.write(body)
+
+
+class _Undone(Exception):
+    pass
 
 
 async def make_notes(database: Migratable) -> None:

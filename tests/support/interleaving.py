@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -14,8 +14,8 @@ import asyncpg
 
 from regserver.errors import RegistryError
 from regserver.storage.sql.migrate import Migratable
-from regserver.storage.sql.port import Reader, Row, Transaction
-from support.databases import MIGRATED_ENGINES, Engine, PostgresEngine, SQLiteEngine
+from regserver.storage.sql.port import Row, Transaction
+from support.databases import MIGRATED_ENGINES, Engine, PostgresEngine, SQLiteEngine, Wrapped
 from support.memory_blobs import Files, MemoryBlobStore
 from support.postgres import EMPTY_SHARED
 from support.store import Store, opened_store
@@ -77,11 +77,11 @@ async def onlooker(engine: Engine) -> Onlooker:
     return SQLiteOnlooker(engine.path)
 
 
-class Pausing:
+class Pausing(Wrapped):
     """A database whose writes stop once, behind their statement number ``at``, until they may go on."""
 
     def __init__(self, database: Migratable, engine: Engine) -> None:
-        self._database = database
+        super().__init__(database)
         self._engine = engine
         self.begin(NEVER)
 
@@ -89,24 +89,8 @@ class Pausing:
         self.at, self.count = at, 0
         self.reached, self.go_on = self._engine.signal(), self._engine.signal()
 
-    @property
-    def templates(self) -> Mapping[str, str]:
-        return self._database.templates
-
-    def migrating(self) -> AbstractAsyncContextManager[None]:
-        return self._database.migrating()
-
-    async def fetch(self, sql: str, *args: Any) -> list[Row]:
-        return await self._database.fetch(sql, *args)
-
-    async def read(self, body: Callable[[Reader], Awaitable[T]]) -> T:
-        return await self._database.read(body)
-
     async def write(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         return await self._database.write(lambda tx: body(_Counted(tx, self)))
-
-    async def close(self) -> None:
-        await self._database.close()
 
     async def counted(self) -> None:
         self.count += 1
