@@ -52,7 +52,7 @@ class _Reading:
         return count
 
     def _forget_pages(self, start: int, length: int = 0) -> None:
-        """What was read from memory would vouch for memory. And a scrub must not push out what pulls need."""
+        """What was read from memory would vouch for memory. And a scrub must not push other blobs out of it."""
         with suppress(OSError):
             os.posix_fadvise(self._fd, start, length, os.POSIX_FADV_DONTNEED)
 
