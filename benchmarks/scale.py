@@ -33,7 +33,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from architecture.test_statements import STATEMENTS, WALKS, walked_tables
+from architecture.test_statements import WALKS, walked_tables
 from regserver.mgmt.openapi import template
 from regserver.mgmt.operations import operation_of
 from regserver.mgmt.routes import ROUTES
@@ -42,6 +42,7 @@ from regserver.model.times import rfc3339
 from regserver.web.context import Route
 from support.filling import BLOBS_PER_TAG, Filled, Filler, Sample, Size
 from support.served import Served, serve
+from support.statements import STATEMENTS
 
 TARGET_MS = 20.0
 PATIENCE = 4  # so often a question beyond the target is asked once more: the machine may have had other work to do

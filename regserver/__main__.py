@@ -13,7 +13,8 @@ from regserver.cli.exits import FAILED, INTERRUPTED, USAGE
 from regserver.cli.groups import NAMES, add_groups
 from regserver.cli.parsing import Argument, Arguments, Commands, text
 from regserver.cli.words import count as whole
-from regserver.config import DATABASE, ROOT, SETTINGS, ConfigError, Setting, Settings, load
+from regserver.config import DATABASE, ROOT, SETTINGS, ConfigError, Setting, Settings
+from regserver.loading import load
 
 SERVE_EXAMPLES = """examples:
   regserver serve --dev --root ./regserver-data
@@ -118,7 +119,9 @@ def _parser(wanted: frozenset[str]) -> argparse.ArgumentParser:
     actions = keys.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Arguments)
     _command(actions, "rotate", _rotate_keys, "sign with a new key from now on", ROTATE_EXAMPLES, (ROOT, DATABASE))
 
-    scrub = _command(commands, "scrub", _scrub, "read everything and find what has rotted", SCRUB_EXAMPLES, (ROOT, DATABASE))
+    scrub = _command(
+        commands, "scrub", _scrub, "read everything and find what has rotted", SCRUB_EXAMPLES, (ROOT, DATABASE)
+    )
     scrub.add_argument("--bytes-per-second", metavar="N", type=whole, default=0, help="read no faster")
     scrub.add_argument("--dry-run", action="store_true", help="say what is wrong; change nothing")
     scrub.add_argument(

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from regserver.__main__ import main
-from regserver.config import SETTINGS, ConfigError, Settings, is_loopback, load
+from regserver.config import SETTINGS, ConfigError, Settings, is_loopback
+from regserver.loading import load
 
 # One acceptable text per setting, and what it becomes.
 EXAMPLES = {

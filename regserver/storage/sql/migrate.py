@@ -37,12 +37,17 @@ class MigrationRefused(Exception):
 
 
 class Migratable(Database, Protocol):
+    """A database as its owner holds it: what only a start asks of it."""
+
     @property
     def templates(self) -> Mapping[str, str]:
         """What stands for ``{TEXT}``, ``{BYTES}``, ``{ID}`` and ``{CLUSTERED}`` in this engine."""
 
     def migrating(self) -> AbstractAsyncContextManager[None]:
         """Inside, nobody else migrates the same database."""
+
+    async def check(self) -> None:
+        """Looks for damage that reading would meet only by chance. What it finds is logged, and ends the writing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,6 +185,9 @@ class PostgresDatabase:
         except _ERRORS as error:
             raise failure(error) from error
 
+    async def check(self) -> None:
+        """Nothing: the server verifies its pages itself (``data_checksums``)."""
+
     async def close(self) -> None:
         """Ends what waits, then disconnects. Everything after it raises DatabaseFailed."""
         self._closed = True
