@@ -40,7 +40,7 @@ async def claim(root: Path, db: Database, blobs: BlobStore) -> None:
         if owner(root) is not None or await _holds_any(blobs):
             raise FolderRefused(
                 f"{root}: this folder holds the blobs of another catalog, for that which --database names (without it "
-                "catalog.sqlite3) is empty. Restore a backup, or name the catalog that belongs to it, or an empty folder"
+                "catalog.sqlite3) is empty. Restore a backup, or name the catalog that belongs to it, or a new folder"
             )
         await db.write(accounts.establish)
     await check(root, db)
