@@ -16,17 +16,32 @@ from support.statements import PLACEHOLDER, STATEMENTS
 # Statements that may walk a table or an index of it, "module.NAME: table or index", and why that is bounded. Seen on
 # empty tables and without sequential scans, as sessions have it: the planner then takes an index where there is one.
 WALKS = {
-    "accounts._USERNAMES_BY_KEY: credentials": "at start, and by an operator who retires a key",
     "api_tokens._COUNT: api_tokens_hash_key": "an administrator lists the tokens, which administrators made one by one",
     "api_tokens._PAGE: api_tokens_pkey": "stops at LIMIT, in the order of the key",
     "audit.OLDEST: audit_pkey": "stops at LIMIT, in the order of the key",
+    "copies._NO_HOLDS: trash_holds": "a backup empties these in its copy of the catalog",
+    "copies._NO_TRASH: trash": "a backup empties these in its copy of the catalog",
+    "copies._NO_UPLOADS: uploads": "a backup empties these in its copy of the catalog",
+    "garbage.BATCH: trash_holds": "a row per backup that runs now",
     "garbage.BATCH: trash_pkey": "stops at LIMIT, in the order of the key",
     "garbage.LOOSE: blob_leases_by_digest": "walks the blobs in order, and beside them the leases",
+    "garbage.WAITING: trash_holds": "a row per backup that runs now",
+    "holds._EXPIRE: trash_holds": "a row per backup that runs now",
     "jobs._ADVANCE: gc_jobs_running": "the index holds what runs, one for a registry at the most",
-    "jobs._ALL_RUNNING: gc_jobs_running": "the index holds what runs, one for a registry at the most",
+    "jobs._ASK: gc_jobs_running": "the index holds what runs, one for a registry at the most",
+    "jobs._CANCEL: gc_jobs_running": "the index holds what runs, one for a registry at the most",
     "jobs._COMPLETE: gc_jobs_running": "the index holds what runs, one for a registry at the most",
     "jobs._FAIL: gc_jobs_running": "the index holds what runs, one for a registry at the most",
+    "jobs._IS_RUNNING: gc_jobs_running": "the index holds what runs, one for a registry at the most",
     "registries._PAGES: registries_by_name": "a page of the tenants sorts and counts them all",
+    "saved._NEWEST: audit_pkey": "stops at LIMIT, in the order of the key",
+    "scrub.ANY_ROTTEN: blobs_rotten": "an index of nothing but what has rotted",
+    "scrub.ANY_ROTTEN: manifests_rotten": "an index of nothing but what has rotted",
+    "scrub.DAMAGE: blobs_rotten": "an index of nothing but what has rotted",
+    "scrub.DAMAGE: manifests_rotten": "an index of nothing but what has rotted",
+    "scrub.ROTTEN_BLOBS: blobs_rotten": "an index of nothing but what has rotted",
+    "scrub.ROTTEN_MANIFESTS: manifests_rotten": "an index of nothing but what has rotted",
+    "scrub.TOTAL: blobs": "once in a pass, off the loop, to say how far it is",
 }
 
 

@@ -26,7 +26,7 @@ CREATE TABLE scrub (
 -- When a collection of the registry last began, in milliseconds: the schedule's next one is an interval after it.
 ALTER TABLE registries ADD COLUMN collected_at BIGINT NOT NULL DEFAULT 0;
 UPDATE registries SET collected_at = created_at;
-CREATE INDEX registries_by_collection ON registries (collected_at) WHERE status = 'active';
+CREATE INDEX registries_by_collection ON registries (status, collected_at);
 
 -- started_by, cancelled_by: whose doing it was. patient: it waits out the window in which a deleted tag can be undone;
 -- nobody but the schedule does. asked: how often it was asked for while it ran; it ends with a run begun after the last.
