@@ -36,7 +36,9 @@ from regserver.web.context import Call
 )
 async def list_events(request: web.Request, call: Call) -> web.Response:
     """The newest first. `Link` continues after the last event shown, so nothing that happens meanwhile shifts it.
-    `total` is exact up to 10,000 and at least that beyond. A registry's token sees what was done in its registries."""
+    `total` is exact up to 10,000 and at least that beyond. With `q` a page looks through 3,000 lines, counts within
+    them, and `Link` leads on from there, even where it found nothing. A registry's token sees what was done in its
+    registries."""
     query = Query(request)
     paging, registry = query.paging(), query.text("registry")
     by_id = registry is not None and is_id("reg", registry)
@@ -52,9 +54,9 @@ async def list_events(request: web.Request, call: Call) -> web.Response:
         visible=call.caller.visible,
     )
     query.finish()
-    rows, total, more = await Audit(call.services.core).page(chosen, paging.per_page, paging.offset)
-    following: Following = {"before": rows[-1].id, "page": 1} if more else None
-    return answers.continued(request, [_event(row) for row in rows], total, paging, following)
+    found = await Audit(call.services.core).page(chosen, paging.per_page, paging.offset)
+    following: Following = None if found.following is None else {"before": found.following, "page": 1}
+    return answers.continued(request, [_event(row) for row in found.events], found.total, paging, following)
 
 
 def _event(row: EventRow) -> dict[str, Any]:

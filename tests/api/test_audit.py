@@ -127,6 +127,22 @@ async def test_a_filter_shows_what_it_names(guarded: Registry, query: dict[str, 
     assert {line["registry"] for line in await events(guarded, **asked)} == shown
 
 
+async def test_a_text_is_looked_for_in_so_many_lines_and_the_link_leads_on(
+    guarded: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "SOUGHT", 3)
+    for name in ("needle", *"abcdefg"):
+        await make_registry(guarded, name)
+    path, seen, empty = "/v1/audit?q=needle", [], 0
+    while path:
+        answer = await guarded.send("GET", path)
+        seen += [line["registry"] for line in answer.json["data"]]
+        empty += not answer.json["data"]
+        path = answer.headers.get("Link", "").partition("<")[2].partition(">")[0]
+    assert (seen, empty) == (["needle"], 2)
+    assert [line["registry"] for line in await events(guarded, q="needle", registry="needle")] == ["needle"]
+
+
 async def test_every_fault_of_a_filter_is_named_at_once(guarded: Registry) -> None:
     bad = await call(guarded, "GET", "/audit", query={"action": "x", "since": "y", "before": "z"})
     assert {field for field, _ in faults(bad)} == {"action", "since", "before"}

@@ -17,6 +17,7 @@ from regserver.storage.sql.port import Reader, Transaction
 PREFIX = "evt"
 TEXT_LENGTH = 255  # characters kept of a text
 COUNTED = 10_000  # events that a total counts exactly
+SOUGHT = 3_000  # lines that one page looks through for a text, which no index can find: some 2 µs each
 
 _RECORD = """
 INSERT INTO audit (id, at, epoch, actor, action, registry_id, registry, image, reference, digest, detail, address,
@@ -157,29 +158,56 @@ _LEAD_COUNTS: dict[Lead, str] = {
 }
 
 
-async def page(reader: Reader, chosen: EventFilter, limit: int, offset: int) -> tuple[list[EventRow], int, bool]:
-    """The newest first; how many there are, ``before`` aside; and whether there are older ones than these.
+_LAST = "SELECT id FROM audit WHERE id >= $1 AND id < $2 AND <lead> = $4 ORDER BY id DESC LIMIT 1 OFFSET $3"
+_LAST_OF: dict[Lead, str] = {
+    lead: _LAST.replace(" AND <lead> = $4", "") if lead is Lead.TIME else _LAST.replace("<lead>", str(lead.value))
+    for lead in Lead
+}
 
-    Up to COUNTED the number is exact. Beyond, it is at least as many as it says, and more than these.
+
+_ANY: tuple[Lead, str | None] = (Lead.TIME, None)
+
+
+class EventPage(NamedTuple):
+    """``total``: how many there are, ``before`` aside; ``following``: the id before which the next page begins."""
+
+    events: list[EventRow]
+    total: int
+    following: str | None
+
+
+async def page(reader: Reader, chosen: EventFilter, limit: int, offset: int) -> EventPage:
+    """The newest first.
+
+    Up to COUNTED the total is exact. Beyond, it is at least as many as it says, and more than these. A page that looks
+    for a text looks through SOUGHT lines and leads on from there, whatever it found; its total counts those alone.
     """
     since = id_floor(PREFIX, chosen.since or 0)
     until = f"{PREFIX}_~" if chosen.until is None else id_floor(PREFIX, chosen.until)
     visible = "" if chosen.visible is None else f",{','.join(sorted(chosen.visible))},"
     pattern = f"%{escape_like(chosen.containing.lower())}%" if chosen.containing else ""
     equal = (chosen.registry_id, chosen.registry, chosen.actor, chosen.action and str(chosen.action))
-    asked = zip(Lead, equal, strict=False)
-    lead = next((lead for lead, value in asked if value is not None), Lead.TIME)
+    lead, value = next(((lead, value) for lead, value in zip(Lead, equal, strict=False) if value is not None), _ANY)
     end = until if chosen.before is None else min(until, chosen.before)
+    last = await _last_sought(reader, lead, value, since, end) if pattern else None
+    since, until = (since, until) if last is None else (last, end)
     rows = await reader.fetch(_PAGES[lead], since, end, *equal, visible, pattern, limit + 1, offset)
     found, more = [EventRow(*row) for row in rows[:limit]], len(rows) > limit
-    if not more and chosen.before is None and (rows or not offset):
-        return found, offset + len(rows), False  # the last page says how many there are; a filter need not look twice
-    values = [value for value in equal if value is not None]
-    if len(values) == 1 and not visible and not pattern:
-        ((total,),) = await reader.fetch(_LEAD_COUNTS[lead], since, until, values[0], COUNTED)
+    following = found[-1].id if more else last
+    if not more and (chosen.before is None or last is not None) and (rows or not offset):
+        return EventPage(found, offset + len(rows), following)  # a last page says how many: no need to look twice
+    if sum(part is not None for part in equal) == 1 and not visible and not pattern:
+        ((total,),) = await reader.fetch(_LEAD_COUNTS[lead], since, until, value, COUNTED)
     else:
         ((total,),) = await reader.fetch(_COUNTS[lead], since, until, *equal, visible, pattern, COUNTED)
-    return found, max(total, offset + len(rows)) if total == COUNTED else total, more
+    return EventPage(found, max(total, offset + len(rows)) if total == COUNTED else total, following)
+
+
+async def _last_sought(reader: Reader, lead: Lead, value: str | None, since: str, end: str) -> str | None:
+    """The oldest line that a page looks through; None if it comes to the end of them."""
+    given = () if value is None else (value,)
+    rows = await reader.fetch(_LAST_OF[lead], since, end, SOUGHT - 1, *given)
+    return str(rows[0][0]) if rows else None
 
 
 OLDEST = "SELECT id, epoch FROM audit ORDER BY id LIMIT $1"
