@@ -82,8 +82,7 @@ FILTERS: dict[tuple[str, str], Values] = {
 
 
 # What takes longer by its nature, and why that is borne: by the title of the question.
-BORNE: dict[str, str] = {
-}
+BORNE: dict[str, str] = {}
 BORNE_IN_THE_LARGEST: dict[str, str] = {
     "/registries/:registry_id/images/:image": "what deleting it would free is reckoned blob by blob, some 10 µs each",
 }

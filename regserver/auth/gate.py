@@ -91,6 +91,8 @@ class Gate:
             self._logins.failed(attempt)
             await self._failures.write(name, origin)
             raise
+        finally:
+            self._logins.left(attempt)
         self._logins.passed(attempt)
         return found
 

@@ -11,7 +11,7 @@ import ipaddress
 import math
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -117,13 +117,14 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A login that may be compared; what became of it must be said by ``passed`` or ``failed``."""
+    """A login that may be compared; what became of it must be said by ``passed`` or ``failed``, and then ``left``."""
 
     place: str
     name: str
     fingerprint: bytes
     is_known: bool  # these very credentials have passed before, from there
     is_first: bool  # the name has not failed lately, from there
+    is_joined: bool  # the same is being compared already: many at once are one guess
 
 
 class Logins:
@@ -142,6 +143,7 @@ class Logins:
         self._refused = Buckets(per_minute * REFUSED, per_minute * REFUSED / 60, clock)
         self._places = Buckets(per_minute * NAMES, per_minute * NAMES / 60, clock)
         self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._comparing: Counter[bytes] = Counter()  # as many as there are requests
         self._secret = secrets.token_bytes(32)  # what is remembered tells no password to whoever reads memory
 
     def enter(self, address: str, name: str, password: str) -> Attempt:
@@ -151,10 +153,18 @@ class Logins:
         # A token without a name is a name of its own: one that has ended, in somebody's script, locks no other one out.
         counted = (name if len(name) <= NAME_LENGTH else _OVERLONG) or fingerprint.hex()
         is_first = self._names.is_full((where, counted))
-        attempt = Attempt(where, counted, fingerprint, fingerprint in self._known, is_first)
-        if self._is_limited and (wait := self._wait(attempt)):
+        is_known, is_joined = fingerprint in self._known, fingerprint in self._comparing
+        attempt = Attempt(where, counted, fingerprint, is_known, is_first, is_joined)
+        if self._is_limited and not is_joined and (wait := self._wait(attempt)):
             raise too_many(wait, "too many failed logins")
+        self._comparing[fingerprint] += 1
         return attempt
+
+    def left(self, attempt: Attempt) -> None:
+        """It is not compared any more, however that ended."""
+        self._comparing[attempt.fingerprint] -= 1
+        if not self._comparing[attempt.fingerprint]:
+            del self._comparing[attempt.fingerprint]
 
     def _wait(self, attempt: Attempt) -> float:
         """0, or the seconds until it may be compared."""
@@ -175,14 +185,14 @@ class Logins:
         self._known.move_to_end(attempt.fingerprint)
         if len(self._known) > MOST:
             self._known.popitem(last=False)
-        if not attempt.is_known:
+        if not attempt.is_known and not attempt.is_joined:
             self._names.forget((attempt.place, attempt.name))
             if attempt.is_first:
                 self._places.give(attempt.place)
 
     def failed(self, attempt: Attempt) -> None:
         """What was good before and is no longer counts from now on."""
-        if attempt.is_known:
+        if attempt.is_known and not attempt.is_joined:
             self._known.pop(attempt.fingerprint, None)
             self._names.take((attempt.place, attempt.name))
 

@@ -119,7 +119,9 @@ class Collector:
         """
         tell, files, size = progress or _silent, 0, 0
         while batch := await garbage.trashed(self._core.db, BATCH, await self._hold_floor()):
-            freed = {key: await self._core.blobs.remove(key, _digest(digest)) for key, digest in batch}
+            files_of = [(key, _digest(digest)) for key, digest in batch]
+            given_back = await self._core.blobs.remove(files_of)
+            freed = {key: size for (key, _), size in zip(batch, given_back, strict=True)}
             await self._core.blobs.sync_removals()
 
             async def body(tx: Transaction, freed: dict[str, int] = freed) -> list[int]:
@@ -139,7 +141,7 @@ class Collector:
         """
         count = 0
         async for file in self.nameless():
-            await self._core.blobs.remove(file.key, file.digest)
+            await self._core.blobs.remove([(file.key, file.digest)])
             count += 1
         await self._core.blobs.sync_removals()
         return count

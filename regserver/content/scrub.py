@@ -227,7 +227,7 @@ class Scrubber:
             count += 1
             self._tell(Progress("files", count, 0))
             if not self._dry_run:
-                await self._core.blobs.remove(file.key, file.digest)
+                await self._core.blobs.remove([(file.key, file.digest)])
             name = str(file.digest) if file.digest else f"upload {file.key}"
             self._found(Finding("file", name, "nameless", Deed.NOTHING if self._dry_run else Deed.REMOVED))
         await self._core.blobs.sync_removals()

@@ -26,8 +26,8 @@ def refuse_without(root: Path, catalog: str) -> None:
     """Before a catalog is made in the folder. Raises FolderRefused if blobs are left of one that was there."""
     if not (root / catalog).exists() and next((root / "blobs").glob("*/*/*"), None) is not None:
         raise FolderRefused(
-            f"{root} holds blobs, but {catalog} is missing: put it back, restore a backup into another folder, or run: "
-            f"regserver rebuild --root {root}"
+            f"{root} holds blobs, but {catalog} is missing: put it back (or name its server with --database), restore "
+            f"a backup into another folder, or run: regserver rebuild --root {root}"
         )
 
 

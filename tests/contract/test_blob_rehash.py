@@ -67,7 +67,7 @@ async def test_a_quarantined_blob_is_neither_opened_nor_read_but_met_and_removed
     assert await store.rehash(key, digest, at_once) is None
     assert await read_blob(store, other, digest) == b"rotten"
     assert await scanned(store) == {StoredFile(key, digest), StoredFile(other, digest)}
-    assert await store.remove(key, digest) == 6
+    assert await store.remove([(key, digest)]) == [6]
     await store.sync_removals()
     assert await scanned(store) == {StoredFile(other, digest)}
 

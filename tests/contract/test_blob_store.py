@@ -104,7 +104,7 @@ async def test_any_chunking_gives_the_same_digest(
     await staged.publish(digest)
     await staged.close()
     assert await read_blob(store, key, digest) == content
-    await store.remove(key, digest)
+    await store.remove([(key, digest)])
 
 
 async def test_a_digest_may_be_asked_for_again_and_under_the_other_algorithm(store: BlobStore) -> None:
@@ -169,7 +169,7 @@ async def test_a_published_upload_is_staged_no_longer(store: BlobStore) -> None:
 
 async def test_one_content_may_stand_under_two_keys(store: BlobStore) -> None:
     (one, digest), (two, _) = await store_blob(store, b"twice"), await store_blob(store, b"twice")
-    assert await store.remove(one, digest) == 5
+    assert await store.remove([(one, digest)]) == [5]
     assert await read_blob(store, one, digest) is None
     assert await read_blob(store, two, digest) == b"twice"
 
@@ -188,7 +188,7 @@ async def test_staged_bytes_are_not_readable_as_a_blob(store: BlobStore) -> None
 async def test_publishing_what_was_removed_meanwhile_finds_it_gone(store: BlobStore) -> None:
     key = await stage(store, b"cancelled")
     staged = await store.resume(key, SHA256)
-    assert await store.remove(key, None) == 9
+    assert await store.remove([(key, None)]) == [9]
     await staged.write([b" late"])
     with pytest.raises(StagingGone):
         await staged.publish(Digest.of(b"cancelled late"))
@@ -203,7 +203,7 @@ async def test_an_open_blob_stays_readable_after_it_was_removed(store: BlobStore
     key, digest = await store_blob(store, b"still here")
     found = await store.open(key, digest)
     assert found is not None
-    assert await store.remove(key, digest) == 10
+    assert await store.remove([(key, digest)]) == [10]
     await store.sync_removals()
     assert await store.open(key, digest) is None
     assert os.pread(found.fd, found.size, 0) == b"still here"
@@ -212,7 +212,7 @@ async def test_an_open_blob_stays_readable_after_it_was_removed(store: BlobStore
 
 async def test_a_removal_without_the_digest_takes_the_staged_file(store: BlobStore) -> None:
     key = await stage(store, b"expired")
-    assert await store.remove(key, None) == 7
+    assert await store.remove([(key, None)]) == [7]
     await store.sync_removals()
     with pytest.raises(StagingGone):
         await store.staged_size(key)
@@ -221,22 +221,22 @@ async def test_a_removal_without_the_digest_takes_the_staged_file(store: BlobSto
 async def test_a_removal_with_the_digest_takes_the_file_wherever_it_stands(store: BlobStore) -> None:
     content, digest = b"either", Digest.of(b"either")
     staged, (published, _) = await stage(store, content), await store_blob(store, content)
-    assert await store.remove(staged, digest) == 6
-    assert await store.remove(published, digest) == 6
+    assert await store.remove([(staged, digest)]) == [6]
+    assert await store.remove([(published, digest)]) == [6]
     assert await scanned(store) == set()
 
 
 async def test_a_removal_without_the_digest_leaves_a_published_file_to_the_sweep(store: BlobStore) -> None:
     key, digest = await store_blob(store, b"late twin")
-    assert await store.remove(key, None) == 0
+    assert await store.remove([(key, None)]) == [0]
     assert await scanned(store) == {StoredFile(key, digest)}
 
 
 async def test_removing_what_is_missing_gives_back_nothing(store: BlobStore) -> None:
     key, digest = await store_blob(store, b"once")
-    assert await store.remove(key, digest) == 4
-    assert await store.remove(key, digest) == 0
-    assert await store.remove(new_secret(), None) == 0
+    assert await store.remove([(key, digest)]) == [4]
+    assert await store.remove([(key, digest)]) == [0]
+    assert await store.remove([(new_secret(), None)]) == [0]
     await store.sync_removals()
 
 
@@ -261,7 +261,7 @@ async def test_files_may_be_removed_while_a_scan_goes_on(store: BlobStore) -> No
         await store_blob(store, b"%d" % number)
     async for batch in store.scan():
         for file in batch:
-            assert await store.remove(file.key, file.digest) > 0
+            assert await store.remove([(file.key, file.digest)]) > [0]
     assert await scanned(store) == set()
 
 

@@ -109,7 +109,10 @@ class MemoryBlobStore:
             self.files.quarantined[key, digest] = content
         return content is not None
 
-    async def remove(self, key: str, digest: Digest | None) -> int:
+    async def remove(self, files: Sequence[tuple[str, Digest | None]]) -> list[int]:
+        return [self._remove(key, digest) for key, digest in files]
+
+    def _remove(self, key: str, digest: Digest | None) -> int:
         self.refuse("remove")
         self.files.writers.discard(key)  # whoever holds the file holds it without its name
         freed = len(self.files.staged.pop(key, b""))

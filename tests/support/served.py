@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import http.client
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from support.environment import clean_environment
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 ANSWER_SECONDS = 60.0
+_ADDRESS = re.compile(r"listening.*https?://(127\.0\.0\.1:\d+)")
 
 
 class ServeError(Exception):
@@ -189,9 +191,8 @@ def serve(
 
     Ends it with SIGTERM and raises ServeError when that fails or when the server ends with an error of its own.
     """
-    host = f"127.0.0.1:{free_port()}"
     log = root.with_name(root.name + ".log")
-    command = [*command, "serve", "--root", str(root), "--listen", host, *flags]
+    command = [*command, "serve", "--root", str(root), "--listen", "127.0.0.1:0", *flags]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -201,22 +202,22 @@ def serve(
             env=clean_environment(environment),
         )
     try:
-        _wait_until_it_answers(host, process, log)
+        host = _wait_for_its_address(process, log)
         token = root / "admin-token"
         yield Served(host, root, log, token.read_text().strip() if token.exists() else "", process.pid)
     finally:
         _stop(process, log)
 
 
-def _wait_until_it_answers(host: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    name, _, port = host.rpartition(":")
+def _wait_for_its_address(process: subprocess.Popen[bytes], log: Path) -> str:
+    """`127.0.0.1:PORT`, as it says itself: a port that was free a moment ago may be another server's."""
     deadline = time.monotonic() + START_SECONDS
     while True:
-        with contextlib.suppress(OSError), socket.create_connection((name, int(port)), timeout=1):
-            return
+        if found := _ADDRESS.search(log.read_text(errors="replace")):
+            return found.group(1)
         if process.poll() is not None or time.monotonic() > deadline:
             raise ServeError(f"regserver did not start:\n{log.read_text(errors='replace')[-4000:]}")
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def _stop(process: subprocess.Popen[bytes], log: Path) -> None:

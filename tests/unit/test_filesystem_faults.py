@@ -100,7 +100,7 @@ async def test_opening_makes_every_directory_durable(tmp_path: Path) -> None:
 async def test_removals_are_synced_when_asked(store: FilesystemBlobStore, disk: FailingDisk) -> None:
     key, digest = await store_blob(store, BLOB)
     disk.effects.clear()
-    await store.remove(key, digest)
+    await store.remove([(key, digest)])
     assert disk.effects[-1] == ("unlink", f"{digest.hex}.{key}")
     assert synced(disk) == []
     await store.sync_removals()
@@ -111,10 +111,10 @@ async def test_removals_are_synced_when_asked(store: FilesystemBlobStore, disk: 
 
 async def test_what_another_process_unlinked_is_synced_too(store: FilesystemBlobStore, disk: FailingDisk) -> None:
     key, digest = await store_blob(store, BLOB)
-    assert await store.remove(key, digest) == len(BLOB)
+    assert await store.remove([(key, digest)]) == [len(BLOB)]
     await store.sync_removals()
     disk.effects.clear()
-    assert await store.remove(key, digest) == 0  # as found by whoever comes after a crash between unlink and sync
+    assert await store.remove([(key, digest)]) == [0]  # as found by whoever comes after a crash between unlink and sync
     await store.sync_removals()
     assert digest.hex[:2] in synced(disk)
 
@@ -136,7 +136,7 @@ async def test_a_file_whose_sync_failed_is_given_up_and_nothing_is_synced_again(
         await store.staged_size(key)
     disk.fail.clear()
     disk.effects.clear()
-    await store.remove(key, None)
+    await store.remove([(key, None)])
     for attempt in (publish(store, other, DIGEST), store.sync_removals(), store.probe()):
         with pytest.raises(StoreFailed) as again:
             await attempt
@@ -170,14 +170,14 @@ async def test_a_failed_sync_of_a_removal_is_fatal_and_not_retried(
     store: FilesystemBlobStore, disk: FailingDisk
 ) -> None:
     key, digest = await store_blob(store, BLOB)
-    await store.remove(key, digest)
+    await store.remove([(key, digest)])
     disk.fail["sync directory"] = errno.EIO
     disk.effects.clear()
     with pytest.raises(StoreFailed) as failure:
         await store.sync_removals()
     assert failure.value.fatal
     disk.fail.clear()
-    await store.remove(key, digest)
+    await store.remove([(key, digest)])
     with pytest.raises(StoreFailed):
         await store.sync_removals()
     assert len(synced(disk)) == 1
@@ -288,7 +288,7 @@ async def test_a_removal_that_is_refused_says_so(store: FilesystemBlobStore, dis
     key, digest = await store_blob(store, BLOB)
     disk.fail["unlink"] = errno.EACCES
     with pytest.raises(StoreFailed):
-        await store.remove(key, digest)
+        await store.remove([(key, digest)])
     assert await read_blob(store, key, digest) == BLOB
 
 
@@ -376,7 +376,7 @@ async def test_an_upload_removed_under_its_writer_gives_its_space_back(store: Fi
     key = await stage(store, BLOB)
     before = open_descriptors()
     staged = await store.resume(key, SHA256)
-    await store.remove(key, None)
+    await store.remove([(key, None)])
     await staged.close()
     await store.close()
     assert open_descriptors() == before

@@ -65,8 +65,8 @@ async def test_a_key_of_another_form_reaches_no_path(store: FilesystemBlobStore,
         store.resume(key, SHA256),
         store.staged_size(key),
         store.open(key, digest),
-        store.remove(key, digest),
-        store.remove(key, None),
+        store.remove([(key, digest)]),
+        store.remove([(key, None)]),
     ):
         with pytest.raises(ValueError):
             await call
@@ -109,7 +109,7 @@ async def test_foreign_names_are_neither_reported_nor_touched(store: FilesystemB
     assert await scanned(store) == {StoredFile(key, digest)}
     async for batch in store.scan():
         for file in batch:
-            await store.remove(file.key, file.digest)
+            await store.remove([(file.key, file.digest)])
     await store.probe()
     assert {name for name in files(root) if (root / name).is_file() and not (root / name).is_symlink()} == set(foreign)
 
@@ -125,7 +125,7 @@ async def test_links_are_not_followed(store: FilesystemBlobStore, root: Path, tm
     for call in (store.open(key, digest), store.resume(staged, SHA256)):
         with pytest.raises(Exception, match="symbolic links"):
             await call
-    assert await store.remove(key, digest) == 0
+    assert await store.remove([(key, digest)]) == [0]
     assert (tmp_path / "secret").read_bytes() == b"secret"
 
 
@@ -134,7 +134,7 @@ async def test_space_still_held_by_another_name_is_not_given_back(
 ) -> None:
     key = await stage(store, b"kept elsewhere")
     (tmp_path / "elsewhere").hardlink_to(root / "uploads" / key)
-    assert await store.remove(key, None) == 0
+    assert await store.remove([(key, None)]) == [0]
 
 
 @pytest.fixture

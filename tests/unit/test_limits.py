@@ -28,6 +28,7 @@ def attempt(logins: Logins, name: str, *, good: bool, address: str = HERE, secre
         assert error.code is ErrorCode.TOO_MANY_REQUESTS
         assert int(error.headers["Retry-After"]) >= 1
         return "refused"
+    logins.left(entered)
     (logins.passed if good else logins.failed)(entered)
     return "passed" if good else "failed"
 
@@ -199,3 +200,21 @@ def test_strangers_cannot_fill_the_memory_of_limits(hands: Hands) -> None:
     finally:
         tracemalloc.stop()
     assert held < 24 * 2**20
+
+
+def test_many_that_say_the_same_at_once_are_one_guess(hands: Hands) -> None:
+    logins = Logins(LIMIT, hands)
+    entered = [logins.enter(HERE, "a", "wrong") for _ in range(5 * LIMIT)]
+    for one in entered:
+        logins.left(one)
+        logins.failed(one)
+    assert wrong(logins, "a", LIMIT) == Counter(failed=LIMIT - 1, refused=1)
+    assert logins._comparing == Counter()
+
+
+def test_the_right_password_may_come_many_times_at_once(hands: Hands) -> None:
+    logins = Logins(LIMIT, hands)
+    for one in [logins.enter(HERE, "a", "right") for _ in range(5 * LIMIT)]:
+        logins.left(one)
+        logins.passed(one)
+    assert wrong(logins, "a", LIMIT + 1) == Counter(failed=LIMIT, refused=1)

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 THREADS = 8  # they wait for the disk more than they compute
 KEPT_HASHES = 1024
+REMOVED_AT_ONCE = 50  # files that one thread job unlinks: a job costs more than an unlink
 BATCH = 500  # files in a batch of scan at most
 
 
@@ -96,17 +97,27 @@ class FilesystemBlobStore:
             return False
         return True
 
-    async def remove(self, key: str, digest: Digest | None) -> int:
+    async def remove(self, files: Sequence[tuple[str, Digest | None]]) -> list[int]:
         """As in the port. Staged, published, quarantined: in the direction in which renames move it.
 
         Without the digest, a late request may have published the file under a name that cannot be known here. No table
         names that file then, and the sweep finds it through ``scan``.
         """
-        paths = [self._layout.staged(key)]
-        if digest:
-            paths += [self._layout.published(key, digest), self._layout.quarantined(key, digest)]
+        freed: list[int] = []
+        for some in _batches([self._names(key, digest) for key, digest in files], REMOVED_AT_ONCE):
+            freed += await self._jobs.start(partial(self._remove, some))
+        return freed
+
+    def _names(self, key: str, digest: Digest | None) -> list[Path]:
         self._hashes.forget(key)
-        return await self._jobs.start(lambda: sum(map(self._removals.remove, paths)))
+        staged = [self._layout.staged(key)]
+        return staged if digest is None else [*staged, *self._published_names(key, digest)]
+
+    def _published_names(self, key: str, digest: Digest) -> list[Path]:
+        return [self._layout.published(key, digest), self._layout.quarantined(key, digest)]
+
+    def _remove(self, files: Sequence[Sequence[Path]]) -> list[int]:
+        return [sum(map(self._removals.remove, names)) for names in files]
 
     async def sync_removals(self) -> None:
         await self._jobs.start(self._removals.sync)
@@ -167,8 +178,8 @@ def _folders(directory: Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
 
 
-def _batches(found: list[StoredFile]) -> Iterator[list[StoredFile]]:
-    return (found[start : start + BATCH] for start in range(0, len(found), BATCH))
+def _batches(found: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
+    return (found[start : start + size] for start in range(0, len(found), size))
 
 
 def _listed(directory: Path, parse: Callable[[str], StoredFile | None]) -> list[StoredFile]:

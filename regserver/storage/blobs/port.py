@@ -110,11 +110,11 @@ class BlobStore(Protocol):
         ``scan`` meets it and ``remove`` takes it like any other. False if there is no such file. Not durable: whichever
         name a power loss leaves, it is of the same key."""
 
-    async def remove(self, key: str, digest: Digest | None) -> int:
-        """Unlinks whatever stands under the key, staged, published or quarantined (``digest`` as far as known).
-        Missing is no error.
+    async def remove(self, files: Sequence[tuple[str, Digest | None]]) -> list[int]:
+        """Unlinks whatever stands under each key, staged, published or quarantined (its digest as far as known), in
+        this order. Missing is no error.
 
-        Returns the bytes given back. Not yet durable: ``sync_removals``."""
+        Returns the bytes given back for each. Not yet durable: ``sync_removals``."""
 
     async def sync_removals(self) -> None:
         """Makes every earlier ``remove`` durable."""
