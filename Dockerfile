@@ -4,7 +4,7 @@ FROM python:3.13-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY regserver ./regserver
-RUN python -m venv /opt/regserver && /opt/regserver/bin/pip install --no-cache-dir .
+RUN python -m venv /opt/regserver && /opt/regserver/bin/pip install --no-cache-dir '.[postgres]'
 
 FROM python:3.13-slim
 COPY --from=build /opt/regserver /opt/regserver

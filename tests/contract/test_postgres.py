@@ -11,7 +11,7 @@ import pytest
 
 from regserver.storage.sql import postgres as adapter
 from regserver.storage.sql.port import DatabaseFailed, IntegrityFailed, Transaction
-from regserver.storage.sql.postgres import TRIES_BESIDE_OTHERS, PostgresDatabase
+from regserver.storage.sql.postgres import READERS, TRIES_BESIDE_OTHERS, PostgresDatabase
 from support.databases import ADD, ALL, PostgresEngine, adding, make_notes
 from support.postgres import PASSWORD, server
 
@@ -202,6 +202,25 @@ async def test_a_waiter_that_goes_away_does_not_stop_its_transaction(
     again = await engine.open()
     assert await again.fetch(ALL) == [(1, None)]
     await again.close()
+
+
+async def test_readers_that_go_away_leave_room_for_others(database: PostgresDatabase) -> None:
+    for _ in range(2 * READERS):
+        read = asyncio.create_task(database.fetch("SELECT pg_sleep(60)"))
+        await asyncio.sleep(0.02)  # into the statement, or into the connecting: neither may cost a place
+        read.cancel()
+        await asyncio.wait([read])
+    assert await database.fetch(ALL) == []
+
+
+async def test_a_connection_that_was_idle_for_long_is_made_anew(
+    database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = "SELECT pg_backend_pid()"
+    before = await database.fetch(backend)
+    assert await database.fetch(backend) == before
+    monkeypatch.setattr(adapter, "IDLE_SECONDS", 0.0)
+    assert await database.fetch(backend) != before
 
 
 async def test_a_session_answers_after_its_log_is_on_disk_whatever_the_server_s_default(engine: PostgresEngine) -> None:

@@ -8,8 +8,9 @@ not believed: the body runs again, and at the last behind a turnstile that lets 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar, TypeVar
 
 import asyncpg
@@ -21,6 +22,8 @@ T = TypeVar("T")
 READERS, WRITERS = 8, 8  # connections at the most; readers never wait for a writer's
 OLDEST_SERVER = 150000
 CONNECT_SECONDS = 10.0
+READ_SECONDS = 60.0  # no reading statement takes that long; what does waits for a machine that is gone
+IDLE_SECONDS = 300.0  # what was silent for longer may have been dropped on the way, unnoticed
 LOST_TRIES = 3  # a connection that was idle while the server restarted is known to be dead only when it is used
 TRIES_BESIDE_OTHERS = 3
 LOCK_ID = 0x7265_6773  # of the advisory lock, "regs"
@@ -131,9 +134,9 @@ class PostgresDatabase:
         "{CLUSTERED}": "",
     }
 
-    def __init__(self, readers: asyncpg.Pool, writers: asyncpg.Pool) -> None:
-        self._readers = readers
-        self._writers = writers
+    def __init__(self, url: str) -> None:
+        self._readers = _Connections(url, READERS, READ_SECONDS)
+        self._writers = _Connections(url, WRITERS, None)
         self._running: set[asyncio.Task[Any]] = set()
         self._again = asyncio.Lock()
         self._closed = False
@@ -144,16 +147,17 @@ class PostgresDatabase:
 
         Raises DatabaseFailed when the server cannot be reached, refuses, or cannot keep what a registry needs kept.
         """
+        database = cls(url)
         try:
-            async with AsyncExitStack() as opened:
-                writers = await opened.enter_async_context(_pool(url, WRITERS))
-                async with writers.acquire() as connection:
-                    await _prepare(connection)
-                readers = await opened.enter_async_context(_pool(url, READERS))
-                opened.pop_all()
+            async with database._writers.borrowed() as connection:
+                await _prepare(connection)
         except (*_ERRORS, ValueError) as error:
+            await database.close()
             raise failure(error) from error
-        return cls(readers, writers)
+        except DatabaseFailed:
+            await database.close()
+            raise
+        return database
 
     async def fetch(self, sql: str, *args: Any) -> list[Row]:
         self._check_open()
@@ -176,7 +180,7 @@ class PostgresDatabase:
         """Nobody else migrates this database inside."""
         self._check_open()
         try:
-            async with self._writers.acquire() as connection:
+            async with self._writers.borrowed() as connection:
                 await connection.fetch(_LOCK)
                 try:
                     yield
@@ -193,9 +197,8 @@ class PostgresDatabase:
         self._closed = True
         if self._running:
             await asyncio.wait(self._running)
-        for pool in (self._readers, self._writers):
-            with suppress(*_ERRORS):
-                await pool.close()
+        await self._readers.close()
+        await self._writers.close()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -231,7 +234,7 @@ class PostgresDatabase:
         while True:
             tries += 1
             try:
-                async with self._readers.acquire() as connection:
+                async with self._readers.borrowed() as connection:
                     return await work(connection)
             except _ERRORS as error:
                 if not _is_lost(error) or tries == LOST_TRIES:
@@ -248,7 +251,7 @@ class PostgresDatabase:
 
     async def _try(self, body: Callable[[Transaction], Awaitable[T]], *, alone: bool) -> T:
         try:
-            async with self._writers.acquire() as connection:
+            async with self._writers.borrowed() as connection:
                 return await _transact(connection, body, alone)
         except _ERRORS as error:
             raise failure(error) from error
@@ -294,26 +297,69 @@ def _is_lost(error: BaseException) -> bool:
     return isinstance(error, _LOST) and not isinstance(error, ValueError)  # of the arguments, says the driver
 
 
-def _pool(url: str, size: int) -> asyncpg.Pool:
-    return asyncpg.create_pool(
-        url,
-        min_size=1,
-        max_size=size,
-        init=_begin_session,
-        reset=_roll_back,
-        timeout=CONNECT_SECONDS,
-        server_settings=_SESSION,
-        statement_cache_size=1024,  # every statement of the catalog stays prepared
-        max_cached_statement_lifetime=0,
-    )
+class _Connections:
+    """So many at the most, kept open, each lent to one at a time. ``seconds``: the longest that a statement may take.
 
+    Simpler than the driver's pool and half as dear: nothing is reset, for everybody gives back what is settled.
+    """
 
-async def _begin_session(connection: Any) -> None:
-    await connection.fetch(_DURABLE)
+    def __init__(self, url: str, most: int, seconds: float | None) -> None:
+        self._url = url
+        self._most = most
+        self._seconds = seconds
+        self._slots = asyncio.Semaphore(most)
+        self._free: list[tuple[Any, float]] = []  # and since when; who came back last goes first
+
+    @asynccontextmanager
+    async def borrowed(self) -> AsyncIterator[Any]:
+        async with self._slots:
+            connection = await self._take()
+            try:
+                yield connection
+            except asyncio.CancelledError:
+                connection.terminate()  # in the middle of a statement
+                raise
+            finally:
+                if connection.is_closed() or connection.is_in_transaction():
+                    connection.terminate()
+                else:
+                    self._free.append((connection, time.monotonic()))
+
+    async def _take(self) -> Any:
+        while self._free:
+            connection, since = self._free.pop()
+            if not connection.is_closed() and time.monotonic() - since < IDLE_SECONDS:
+                return connection
+            connection.terminate()
+        connection = await asyncpg.connect(
+            self._url,
+            timeout=CONNECT_SECONDS,
+            command_timeout=self._seconds,
+            server_settings=_SESSION,
+            statement_cache_size=1024,  # every statement of the catalog stays prepared
+            max_cached_statement_lifetime=0,
+        )
+        try:
+            await connection.fetch(_DURABLE)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def close(self) -> None:
+        """When the last one has come back. Closing again does nothing."""
+        for _ in range(self._most):
+            await self._slots.acquire()
+        while self._free:
+            connection, _ = self._free.pop()
+            with suppress(*_ERRORS):
+                await connection.close(timeout=CONNECT_SECONDS)
+        for _ in range(self._most):
+            self._slots.release()
 
 
 async def _roll_back(connection: Any) -> None:
-    """Unless nothing is open. Instead of the driver's own way to reset a connection, which is another round trip."""
+    """Unless nothing is open."""
     if connection.is_in_transaction():
         await connection.execute("ROLLBACK")
 
