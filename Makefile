@@ -40,7 +40,9 @@ test-quick: $(VENV)/.dev ## The tests that need no client, no root, no PostgreSQ
 
 test-all: export CRASH_ROUNDS = 1000
 test-all: export CRASH_POINTS = all
-test-all: check test ## check and test, with 1,000 rounds of kill -9 and a crash at every call
+test-all: export SOAK_PUSHES = 100000
+test-all: export RAW_ROUNDS = 100000
+test-all: check test ## check and test, with 1,000 rounds of kill -9, a crash at every call and a soak of 100,000 pushes
 
 conformance: $(VENV)/.dev $(TOOLS)/.conformance ## The OCI conformance suite, every version; writes conformance/README.md
 	$(BIN)/python conformance/run.py --write

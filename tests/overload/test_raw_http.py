@@ -19,7 +19,7 @@ import pytest
 from support.pushing import digest_of
 from support.registry import Process, events, served_process
 
-ROUNDS = int(os.environ.get("REGSERVER_RAW_ROUNDS", "5000"))
+ROUNDS = int(os.environ.get("RAW_ROUNDS", "5000"))
 AT_ONCE = 64
 SILENCE_SECONDS = 0.5
 LAST = b"GET /healthz HTTP/1.1\r\n" + b"Host: localhost\r\nConnection: close\r\n\r\n"

@@ -22,8 +22,8 @@ import pytest
 from support.pushing import IMAGE, digest_of
 from support.served import Served, Tenant, serve
 
-SECONDS = float(os.environ.get("REGSERVER_SOAK_SECONDS", "60"))
-PUSHES = int(os.environ.get("REGSERVER_SOAK_PUSHES", "0"))  # at least so many, however long it takes
+SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
+PUSHES = int(os.environ.get("SOAK_PUSHES", "0"))  # at least so many, however long it takes
 PUSHERS = 48
 LEASE_SECONDS = 60
 LATEST = LEASE_SECONDS - 8  # a manifest is sent by then, so that it arrives within the lease on a busy machine too
