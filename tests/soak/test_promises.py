@@ -24,7 +24,7 @@ from support.served import Served, Tenant, serve
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
 PUSHES = int(os.environ.get("SOAK_PUSHES", "0"))  # at least so many, however long it takes
-PUSHERS = 48
+PUSHERS = 192 if PUSHES else 48
 LEASE_SECONDS = 60
 LATEST = LEASE_SECONDS - 8  # a manifest is sent by then, so that it arrives within the lease on a busy machine too
 POOL = [random.Random(number).randbytes(400) for number in range(300)]
