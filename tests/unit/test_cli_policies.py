@@ -1,4 +1,4 @@
-"""What robots, policies and the audit log's commands ask of the API: the requests themselves."""
+"""What policies and the audit log's commands ask of the API: the requests themselves."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,16 +17,6 @@ POLICY: dict[str, Any] = {
     "keep_untagged": False,
 }
 REGISTRY = {"id": ID, "name": "mine", "policy": POLICY}
-ROBOT = {
-    "id": "rob_1",
-    "name": "ci",
-    "username": "robot$mine+ci",
-    "actions": ["pull"],
-    "images": None,
-    "expires_at": None,
-    "last_used_at": None,
-    "created_at": "2026-01-31T10:00:00Z",
-}
 
 
 @pytest.fixture
@@ -42,64 +32,6 @@ def shell(server: Scripted, tmp_path: Path) -> Shell:
 
 def page(*rows: object) -> object:
     return {"data": list(rows), "meta": {"total": len(rows), "page": 1, "per_page": 100}}
-
-
-async def test_a_robot_is_made_with_what_it_may(server: Scripted, shell: Shell) -> None:
-    server.answer(200, {"data": REGISTRY})
-    server.answer(201, {"data": {**ROBOT, "password": "secret"}})
-    rights = ("--actions", "pull,push", "--images", "team/*,web", "--expires", "2027-01-31T00:00:00Z")
-    ended = await shell.succeed("robots", "create", ID, "ci", *rights)
-    assert "robot$mine+ci" in ended.out
-    assert "secret" in ended.out
-    assert server.asked[-1][:2] == ("POST", f"{HERE}/robots")
-    assert server.sent == [
-        {
-            "name": "ci",
-            "actions": ["pull", "push"],
-            "images": ["team/*", "web"],
-            "expires_at": "2027-01-31T00:00:00Z",
-        }
-    ]
-
-
-@pytest.mark.parametrize("robot", ["ci", "rob_1", "robot$mine+ci"])
-async def test_a_robot_is_meant_by_name_username_or_id(server: Scripted, shell: Shell, robot: str) -> None:
-    server.answer(200, {"data": REGISTRY})
-    server.answer(200, page({**ROBOT, "id": "rob_0", "name": None, "username": "robot$mine"}, ROBOT))
-    server.answer(200, {"data": ROBOT})
-    assert (await shell.succeed("robots", "show", ID, robot, "--json")).json == ROBOT
-    assert server.asked[-1][:2] == ("GET", f"{HERE}/robots/rob_1")
-
-
-async def test_a_robot_that_is_not_there_ends_with_3(server: Scripted, shell: Shell) -> None:
-    server.answer(200, {"data": REGISTRY})
-    server.answer(200, page(ROBOT))
-    ended = await shell.run("robots", "delete", ID, "other", "--yes")
-    assert (ended.code, "robots list" in ended.err) == (3, True)
-
-
-async def test_a_robot_changes_rotates_and_goes(server: Scripted, shell: Shell) -> None:
-    for arguments, method, path, sent in (
-        (("update", ID, "ci", "--all-images", "--expires", "never"), "PATCH", "", {"images": None, "expires_at": None}),
-        (("rotate", ID, "ci", "--grace", "1h"), "POST", "/rotate", {"grace_seconds": 3600}),
-        (("delete", ID, "ci", "--yes"), "DELETE", "", None),
-    ):
-        server.replies, server.sent, server.asked = [], [], []
-        server.answer(200, {"data": REGISTRY})
-        server.answer(200, page(ROBOT))
-        server.answer(200, {"data": ROBOT})
-        await shell.succeed("robots", *arguments)
-        assert server.asked[-1][:2] == (method, f"{HERE}/robots/rob_1{path}")
-        assert server.sent == ([] if sent is None else [sent])
-
-
-@pytest.mark.parametrize("command", ["rotate", "delete"])
-async def test_what_locks_a_robot_out_wants_yes(server: Scripted, shell: Shell, command: str) -> None:
-    server.answer(200, {"data": REGISTRY})
-    server.answer(200, page(ROBOT))
-    ended = await shell.run("robots", command, ID, "ci")
-    assert (ended.code, "robot$mine+ci" in ended.err) == (2, True)
-    assert {method for method, _, _ in server.asked} == {"GET"}
 
 
 @pytest.mark.parametrize(
