@@ -40,7 +40,7 @@ def failure(error: BaseException, path: Path) -> DatabaseFailed:
 def damage(found: str) -> DatabaseDamaged:
     return DatabaseDamaged(
         f"the catalog is damaged ({found}) and takes no writes any more; stop the server, keep a copy of its folder, "
-        "check the disk, and restore the catalog from a backup"
+        "check the disk, and restore the catalog from a backup; without one, move it away and run: regserver rebuild"
     )
 
 
