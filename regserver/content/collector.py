@@ -119,16 +119,10 @@ class Collector:
         """
         tell, files, size = progress or _silent, 0, 0
         while batch := await garbage.trashed(self._core.db, BATCH, await self._hold_floor()):
-            files_of = [(key, _digest(digest)) for key, digest in batch]
-            given_back = await self._core.blobs.remove(files_of)
-            freed = {key: size for (key, _), size in zip(batch, given_back, strict=True)}
+            given_back = await self._core.blobs.remove([(key, _digest(digest)) for key, digest in batch])
             await self._core.blobs.sync_removals()
-
-            async def body(tx: Transaction, freed: dict[str, int] = freed) -> list[int]:
-                counted = [await garbage.forget(tx, key, size) for key, size in freed.items()]
-                return [size for size in counted if size is not None]
-
-            sizes = await self._core.db.write(body)
+            freed = {key: size for (key, _), size in zip(batch, given_back, strict=True)}
+            sizes = await self._core.db.write(partial(garbage.forget, freed=freed))
             files, size = files + len(sizes), size + sum(sizes)
             await tell(Progress("files", files, files))
         return files, size

@@ -77,7 +77,7 @@ class Server:
         if not self.sql(f"SELECT to_regclass('{SHARED}.registries')").strip():
             self.sql(f"CREATE SCHEMA IF NOT EXISTS {SHARED}")
             with ThreadPoolExecutor(1) as threads:  # a loop may be running in this one
-                threads.submit(asyncio.run, _migrate(url)).result()
+                threads.submit(asyncio.run, migrated(url)).result()
         self.sql(EMPTY_SHARED)
         return url
 
@@ -110,7 +110,7 @@ class Server:
             raise RuntimeError(f"{program} failed ({ended.returncode}):\n{log.read_text()}")
 
 
-async def _migrate(url: str) -> None:
+async def migrated(url: str) -> None:
     database = await PostgresDatabase.open(url)
     await migrate(database)
     await database.close()

@@ -114,20 +114,23 @@ class Removals:
         self._owing: queue.SimpleQueue[Path] = queue.SimpleQueue()
         self._turn = threading.Lock()
 
-    def remove(self, path: Path) -> int:
-        """Unlinks one name; missing is no error. Returns the bytes given back: 0 if another was first or links remain.
+    def remove(self, names: Sequence[Path]) -> int:
+        """Unlinks the first of a file's possible names that is there; none is no error. Returns the bytes given back: 0
+        if another was first or links remain.
 
-        The directory owes a sync even then: whoever was first may have died before it.
+        The directories owe a sync even then: whoever was first may have died before it.
         """
-        try:
-            with refusing("remove", missing=FileNotFoundError):
-                found = path.lstat()
-                self._disk.unlink(path)
-        except FileNotFoundError:
-            return 0
-        finally:
-            self._owing.put(path.parent)
-        return found.st_size if found.st_nlink == 1 and stat.S_ISREG(found.st_mode) else 0
+        for path in names:
+            try:
+                with refusing("remove", missing=FileNotFoundError):
+                    found = path.lstat()
+                    self._disk.unlink(path)
+            except FileNotFoundError:
+                continue
+            finally:
+                self._owing.put(path.parent)
+            return found.st_size if found.st_nlink == 1 and stat.S_ISREG(found.st_mode) else 0
+        return 0
 
     def sync(self) -> None:
         """Returns after every remove that had returned before is durable, whichever caller's sync does it."""

@@ -5,10 +5,12 @@ Nothing here is decided by what this process remembers: names and their order de
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +26,7 @@ T = TypeVar("T")
 
 THREADS = 8  # they wait for the disk more than they compute
 KEPT_HASHES = 1024
-REMOVED_AT_ONCE = 50  # files that one thread job unlinks: a job costs more than an unlink
+REMOVED_AT_ONCE = 50  # files that one thread unlinks in a row: a job costs more than an unlink, and its waits overlap
 BATCH = 500  # files in a batch of scan at most
 
 
@@ -103,21 +105,19 @@ class FilesystemBlobStore:
         Without the digest, a late request may have published the file under a name that cannot be known here. No table
         names that file then, and the sweep finds it through ``scan``.
         """
-        freed: list[int] = []
-        for some in _batches([self._names(key, digest) for key, digest in files], REMOVED_AT_ONCE):
-            freed += await self._jobs.start(partial(self._remove, some))
-        return freed
+        some = _batches([self._names(key, digest) for key, digest in files], REMOVED_AT_ONCE)
+        freed = await asyncio.gather(*(self._jobs.start(partial(self._remove, names)) for names in some))
+        return list(chain.from_iterable(freed))
 
     def _names(self, key: str, digest: Digest | None) -> list[Path]:
         self._hashes.forget(key)
         staged = [self._layout.staged(key)]
-        return staged if digest is None else [*staged, *self._published_names(key, digest)]
-
-    def _published_names(self, key: str, digest: Digest) -> list[Path]:
-        return [self._layout.published(key, digest), self._layout.quarantined(key, digest)]
+        if digest is None:
+            return staged
+        return [*staged, self._layout.published(key, digest), self._layout.quarantined(key, digest)]
 
     def _remove(self, files: Sequence[Sequence[Path]]) -> list[int]:
-        return [sum(map(self._removals.remove, names)) for names in files]
+        return [self._removals.remove(names) for names in files]
 
     async def sync_removals(self) -> None:
         await self._jobs.start(self._removals.sync)

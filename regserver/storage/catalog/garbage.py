@@ -3,6 +3,7 @@ transaction that nothing holds what it takes (docs/gc-proof.md)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from regserver.storage.sql.port import Reader, Row, Transaction
@@ -135,21 +136,23 @@ async def trashed(reader: Reader, limit: int, hold_floor: int) -> list[Row]:
 
 
 FORGET = "DELETE FROM trash WHERE key = $1 RETURNING size, job_id"
-CREDIT = "UPDATE gc_jobs SET bytes_freed = bytes_freed + $2, blobs_deleted = blobs_deleted + 1 WHERE id = $1"
+CREDIT = "UPDATE gc_jobs SET bytes_freed = bytes_freed + $2, blobs_deleted = blobs_deleted + $3 WHERE id = $1"
 
 
-async def forget(tx: Transaction, key: str, freed: int) -> int | None:
-    """After the unlink: the row goes, and the job that condemned the blob is credited, by whoever takes the row.
+async def forget(tx: Transaction, freed: Mapping[str, int]) -> list[int]:
+    """After the unlinks: the rows go, and the jobs that condemned the blobs are credited, by whoever takes the rows.
 
-    Returns the bytes; None if another collector forgot it first.
+    ``freed``: what the disk gave back, by key. Returns the bytes of each row that was still there.
     """
-    rows = await tx.fetch(FORGET, key)
-    if not rows:
-        return None
-    size, job_id = rows[0]
-    counted = int(size) if size is not None else freed
-    if job_id is not None:
-        await tx.execute(CREDIT, job_id, counted)
+    jobs: dict[str, list[int]] = {}
+    counted = []
+    for key, given_back in freed.items():
+        for size, job_id in await tx.fetch(FORGET, key):
+            counted.append(given_back if size is None else int(size))
+            if job_id is not None:
+                jobs.setdefault(job_id, []).append(counted[-1])
+    for job_id, sizes in sorted(jobs.items()):
+        await tx.execute(CREDIT, job_id, sum(sizes), len(sizes))
     return counted
 
 
