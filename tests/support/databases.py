@@ -116,6 +116,9 @@ class Wrapped:
     def migrating(self) -> AbstractAsyncContextManager[None]:
         return self._database.migrating()
 
+    async def check(self) -> None:
+        await self._database.check()
+
     async def fetch(self, sql: str, *args: Any) -> list[Row]:
         return await self._database.fetch(sql, *args)
 

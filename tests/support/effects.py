@@ -33,7 +33,8 @@ class Effects:
     def let_pass(self) -> None:
         """Counts anew, and does nothing else."""
         self.seen.clear()
-        self._at, self._after, self._step = 0, False, None
+        self._at, self._after = 0, False
+        self._step: Callable[[], Awaitable[Any]] | None = None
 
     def crash(self, at: int, *, after: bool) -> None:
         """The process ends at its effect number ``at``, from 1: before it, or ``after`` it and before it is told."""
