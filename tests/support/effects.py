@@ -150,8 +150,12 @@ class EffectsBlobStore:
     async def quarantine(self, key: str, digest: Digest) -> bool:
         return await self._effects.pass_through("quarantine", lambda: self._blobs.quarantine(key, digest))
 
-    async def remove(self, key: str, digest: Digest | None) -> int:
-        return await self._effects.pass_through("remove", lambda: self._blobs.remove(key, digest))
+    async def remove(self, files: Sequence[tuple[str, Digest | None]]) -> list[int]:
+        return [await self._remove(*file) for file in files]  # each file that goes is an effect of its own
+
+    async def _remove(self, key: str, digest: Digest | None) -> int:
+        (size,) = await self._effects.pass_through("remove", lambda: self._blobs.remove([(key, digest)]))
+        return size
 
     async def sync_removals(self) -> None:
         await self._effects.pass_through("sync_removals", self._blobs.sync_removals)

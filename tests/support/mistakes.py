@@ -116,7 +116,7 @@ def unlink_before_commit(patch: pytest.MonkeyPatch) -> None:
         floor = (await floors(self._core, self._core.db, patient=False)).lease
         for digest in await garbage.loose_blobs(self._core.db, "", floor, collector.BATCH):
             for (key,) in await self._core.db.fetch("SELECT key FROM blobs WHERE digest = $1", digest):
-                await self._core.blobs.remove(key, Digest(digest))
+                await self._core.blobs.remove([(key, Digest(digest))])
         return await condemn(self, job_id, progress)
 
     patch.setattr(Collector, "condemn", hasty)
@@ -129,11 +129,10 @@ def forget_before_unlink(patch: pytest.MonkeyPatch) -> None:
         found = await garbage.trashed(self._core.db, collector.BATCH, await self._hold_floor())
 
         async def body(tx: Transaction) -> None:
-            for key, _ in found:
-                await garbage.forget(tx, key, 0)
+            await garbage.forget(tx, {key: 0 for key, _ in found})
 
         await self._core.db.write(body)
-        freed = [await self._core.blobs.remove(key, collector._digest(digest)) for key, digest in found]
+        freed = await self._core.blobs.remove([(key, collector._digest(digest)) for key, digest in found])
         await self._core.blobs.sync_removals()
         return len(freed), sum(freed)
 
