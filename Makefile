@@ -6,6 +6,8 @@ ROOT ?= ./regserver-data
 VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := .tools
+# Tests that may run beside each other; the others want the machine to themselves.
+LIGHT := not clients and not conformance and not slow
 # What CI calls itself, or nothing. With it a test whose client or server is missing fails, whatever the reason.
 export REGSERVER_CI
 
@@ -33,10 +35,11 @@ format: $(VENV)/.dev ## Rewrite the code in the project's style
 
 test: $(VENV)/.dev ## Every test, with the real clients and the OCI conformance suite
 	-$(BIN)/python tools/setup-clients
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto -m "$(LIGHT)"
+	$(BIN)/python -m pytest -m "not ($(LIGHT))"
 
 test-quick: $(VENV)/.dev ## The tests that need no client, no root, no PostgreSQL and no conformance suite
-	$(BIN)/python -m pytest -m "not clients and not conformance and not postgres and not slow"
+	$(BIN)/python -m pytest -n auto -m "$(LIGHT) and not postgres"
 
 test-all: export CRASH_ROUNDS = 1000
 test-all: export CRASH_POINTS = all
