@@ -1,9 +1,7 @@
-"""Which tests need the PostgreSQL server: those whose place, name or parameter says so."""
+"""For every test."""
 
-import pytest
+import signal
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "postgres" in item.nodeid.lower() and "://" not in item.nodeid:  # but not a URL
-            item.add_marker(pytest.mark.postgres)
+# Where the tests run behind a shell's `&`, SIGINT is ignored, and so it would be by every command that they interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
