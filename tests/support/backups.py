@@ -1,13 +1,12 @@
 """Backups in tests: taken of a store, restored, and checked without any code of the registry."""
 
-import contextlib
 import hashlib
 import json
-import sqlite3
 from pathlib import Path
 
 from regserver.content.backup import BackedUp, Backup
 from regserver.storage.blobs.filesystem import FilesystemBlobStore
+from support.invariants import opened
 from support.store import Store
 
 CATALOG = "catalog.sqlite3"
@@ -62,5 +61,6 @@ def reached(root: Path, digest: str) -> set[str]:
 
 
 def query(root: Path, sql: str) -> list[tuple]:
-    with contextlib.closing(sqlite3.connect(f"file:{root / CATALOG}?mode=ro&immutable=1", uri=True)) as catalog:
+    """What a process would find that starts now: with the log of one that was killed."""
+    with opened(root) as catalog:
         return catalog.execute(sql).fetchall()
