@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from regserver.config import Settings
 from regserver.content.pulls import Pulls
+from regserver.content.traffic import Traffic
 from regserver.errors import ErrorCode, RegistryError
 from regserver.storage.blobs.port import BlobStore, StoreFailed
 from regserver.storage.catalog import usage
@@ -54,6 +55,7 @@ class Core:
     settings: Settings
     health: Health = field(default_factory=Health)
     pulls: Pulls = field(default_factory=Pulls)
+    traffic: Traffic = field(default_factory=Traffic)
 
     def report(self, failed: Exception) -> None:
         """What background work has failed with: after a failed sync only a restart goes on."""

@@ -41,7 +41,8 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     started, status = loop.time(), 499
     facts = request[FACTS] = Facts(new_id("req"), continue_owed=_waits(request))
     try:
-        response = await _answered(request, handler, facts)
+        with request.app[SERVICES].core.traffic.request():
+            response = await _answered(request, handler, facts)
         status = response.status
         if not request.content.is_eof():
             await _part(request, response, facts)

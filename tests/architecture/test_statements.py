@@ -29,7 +29,7 @@ WALKS = {
     "api_tokens._COUNT: api_tokens": "counts an index of tokens, which administrators made one by one",
     "api_tokens._PAGE: api_tokens": "stops at LIMIT, in the order of the key",
     "audit.OLDEST: audit": "stops at LIMIT, in the order of the key",
-    "garbage.BATCH: trash": "stops at LIMIT, in the order of the key",
+    "garbage.BATCH: trash": "stops at LIMIT, in the order of the folders",
     "registries._PAGES: registries": "a filter looks into every tenant's name, and the total counts those it finds",
     "scrub.ANY_ROTTEN: blobs": "an index of nothing but what has rotted",
     "scrub.ANY_ROTTEN: manifests": "an index of nothing but what has rotted",
