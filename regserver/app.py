@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from aiohttp import web
@@ -58,12 +59,14 @@ from regserver.storage.keeper import KeeperLock
 from regserver.storage.sql.migrate import Migratable, MigrationRefused, check, migrate
 from regserver.storage.sql.port import DatabaseFailed
 from regserver.storage.sql.sqlite import SQLiteDatabase
+from regserver.storage.sql.turn import Turn
 from regserver.web import devguard, health, routing
 from regserver.web.context import Services
 
 logger = logging.getLogger(__name__)
 
 DATABASE = "catalog.sqlite3"
+TURN = "turn"
 STOP_SECONDS = 1.0  # for background work to end its step by itself
 # Each is one line for a person.
 CANNOT_START = (OSError, DatabaseFailed, StoreFailed, MigrationRefused, KeyRefused, FolderRefused)
@@ -168,7 +171,12 @@ async def _open_database(settings: Settings, opened: contextlib.AsyncExitStack) 
     settings.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if settings.database is None:
         belonging.refuse_without(settings.root, DATABASE)  # before a new file stands in the place of the lost one
-        database: Migratable = await SQLiteDatabase.open(settings.root / DATABASE)
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext
+        if settings.workers > 1:
+            row = Turn(settings.root / TURN)
+            opened.callback(row.close)
+            turn = row.taken
+        database: Migratable = await SQLiteDatabase.open(settings.root / DATABASE, turn)
     else:
         database = await _open_postgres(settings.database)
     opened.push_async_callback(database.close)

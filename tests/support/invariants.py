@@ -19,7 +19,7 @@ from typing import Any
 SETTLE_SECONDS = 20.0
 CATALOG = "catalog.sqlite3"
 KNOWN = {CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm", "blobs", "uploads", "quarantine", "keys", "admin-token"}
-KNOWN |= {"installation", "keeper", "manifests.jsonl.zst"}
+KNOWN |= {"installation", "keeper", "turn", "manifests.jsonl.zst"}
 
 Files = dict[str, Path]
 
