@@ -37,6 +37,7 @@ test: $(VENV)/.dev ## Every test, with the real clients and the OCI conformance 
 	-$(BIN)/python tools/setup-clients
 	$(BIN)/python -m pytest -n auto -m "$(LIGHT)"
 	$(BIN)/python -m pytest -m "not ($(LIGHT))"
+	CLIENT_WORKERS=2 $(BIN)/python -m pytest tests/clients/test_every_client.py
 
 test-quick: $(VENV)/.dev ## The tests that need no client, no root, no PostgreSQL and no conformance suite
 	$(BIN)/python -m pytest -n auto -m "$(LIGHT) and not postgres"

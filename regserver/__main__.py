@@ -15,6 +15,7 @@ from regserver.cli.parsing import Argument, Arguments, Commands, text
 from regserver.cli.words import count as whole
 from regserver.config import DATABASE, ROOT, SETTINGS, ConfigError, Setting, Settings
 from regserver.loading import load
+from regserver.workers import WORKER
 
 SERVE_EXAMPLES = """examples:
   regserver serve --dev --root ./regserver-data
@@ -23,6 +24,8 @@ SERVE_EXAMPLES = """examples:
       --tls-cert cert.pem --tls-key key.pem --public-url https://registry.example.com
   REGSERVER_DATABASE=postgresql://regserver@db.example.com/regserver regserver serve --root /var/lib/regserver
       the catalog on a PostgreSQL server; its password comes from ~/.pgpass, or stands in the URL
+  regserver serve --root /var/lib/regserver --workers 4
+      four processes on one address; a worker that dies is started again
   REGSERVER_ROOT=/data regserver serve --config /etc/regserver.toml
       every setting is a flag, a variable REGSERVER_… and a TOML key (allow_sparse = true);
       flags win over variables, variables over the file
@@ -86,6 +89,10 @@ exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 denied, 5 conflict, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == [WORKER]:
+        from regserver.workers import worker
+
+        return worker.main(given[1:])
     options = _parser(NAMES.intersection(given[:1])).parse_args(given)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -183,9 +190,15 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _serve(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    from regserver import logs, serving
+    from regserver import logs
 
     logs.configure(settings.log_format)
+    if settings.workers > 1:  # the supervisor serves nothing, and so imports no more than it needs
+        from regserver.workers import supervisor
+
+        return supervisor.run(settings)
+    from regserver import serving
+
     return serving.run(settings)
 
 

@@ -9,9 +9,9 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -35,8 +35,10 @@ from regserver.content.core import Core
 from regserver.content.housekeeping import Housekeeping
 from regserver.content.idempotency import ClaimingDatabase
 from regserver.content.jobs import Jobs
+from regserver.content.keeping import Keeper, Work, watched
 from regserver.content.listing import Listing
 from regserver.content.manifests import Manifests
+from regserver.content.noting import Noting
 from regserver.content.pace import Slowly, at_once
 from regserver.content.purge import Purge
 from regserver.content.rebuild import Rebuild, Rebuilt
@@ -53,15 +55,18 @@ from regserver.storage.blobs.filesystem import FilesystemBlobStore
 from regserver.storage.blobs.port import StoreFailed
 from regserver.storage.catalog import accounts
 from regserver.storage.catalog.scrub import Position, Tally
+from regserver.storage.keeper import KeeperLock
 from regserver.storage.sql.migrate import Migratable, MigrationRefused, check, migrate
 from regserver.storage.sql.port import DatabaseFailed
 from regserver.storage.sql.sqlite import SQLiteDatabase
+from regserver.storage.sql.turn import Turn
 from regserver.web import devguard, health, routing
 from regserver.web.context import Services
 
 logger = logging.getLogger(__name__)
 
 DATABASE = "catalog.sqlite3"
+TURN = "turn"
 STOP_SECONDS = 1.0  # for background work to end its step by itself
 # Each is one line for a person.
 CANNOT_START = (OSError, DatabaseFailed, StoreFailed, MigrationRefused, KeyRefused, FolderRefused)
@@ -72,12 +77,6 @@ ROUTES = (
     *regserver.oci.token.ROUTES,
     *regserver.mgmt.routes.ROUTES,
 )
-
-
-class Work(Protocol):
-    """What goes on in the background until told to stop."""
-
-    async def run(self, stop: asyncio.Event) -> None: ...
 
 
 def load_admin_token(settings: Settings) -> str:
@@ -106,13 +105,16 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         purge = Purge(core, collector)
         services = await _services(core, collector, purge, admin_token)
         schedule = CollectionSchedule(core, collector, services.jobs)
-        housekeeping = Housekeeping(core, collector, flush=[services.api_tokens.flush, services.robots.flush])
+        noting = Noting(core, flush=[services.api_tokens.flush, services.robots.flush])
+        housekeeping = Housekeeping(core, collector)
         await housekeeping.recover()  # from the tables alone, before the first request
         closing = opened.pop_all()
 
     async def lifespan(_: web.Application) -> AsyncIterator[None]:
-        works = (housekeeping, purge, services.scrub, schedule, Saving(core))
-        async with closing, _background(works, services.jobs, database):
+        keeper = Keeper(
+            KeeperLock(settings.root), services.jobs, (housekeeping, purge, services.scrub, schedule, Saving(core))
+        )
+        async with closing, _background((noting, keeper), services.jobs, database):
             yield
 
     app = web.Application(client_max_size=settings.max_manifest_bytes)
@@ -144,7 +146,7 @@ async def _services(core: Core, collector: Collector, purge: Purge, admin_token:
         manifests=Manifests(core),
         listing=Listing(core),
         registries=registries,
-        jobs=Jobs(core, collector),
+        jobs=Jobs(core, collector, runs_here=False),
         scrub=BackgroundScrub(core, collector),
     )
 
@@ -153,8 +155,7 @@ async def _services(core: Core, collector: Collector, purge: Purge, admin_token:
 async def _background(works: Sequence[Work], jobs: Jobs, database: Migratable) -> AsyncIterator[None]:
     """What goes on beside the requests. It ends before the database closes; what it left, the next start finds."""
     stop = asyncio.Event()
-    tasks = {asyncio.create_task(_watched(work)) for work in (database.check(), *(work.run(stop) for work in works))}
-    await jobs.resume()
+    tasks = {asyncio.create_task(watched(work)) for work in (database.check(), *(work.run(stop) for work in works))}
     try:
         yield
     finally:
@@ -166,19 +167,16 @@ async def _background(works: Sequence[Work], jobs: Jobs, database: Migratable) -
         await asyncio.gather(*unfinished, return_exceptions=True)
 
 
-async def _watched(work: Coroutine[Any, Any, object]) -> None:
-    """Background work may fail without taking requests down with it; somebody must hear of it."""
-    try:
-        await work
-    except Exception:
-        logger.exception("background work ended early; the next start takes it up again")
-
-
 async def _open_database(settings: Settings, opened: contextlib.AsyncExitStack) -> Migratable:
     settings.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if settings.database is None:
         belonging.refuse_without(settings.root, DATABASE)  # before a new file stands in the place of the lost one
-        database: Migratable = await SQLiteDatabase.open(settings.root / DATABASE)
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext
+        if settings.workers > 1:
+            row = Turn(settings.root / TURN)
+            opened.callback(row.close)
+            turn = row.taken
+        database: Migratable = await SQLiteDatabase.open(settings.root / DATABASE, turn)
     else:
         database = await _open_postgres(settings.database)
     opened.push_async_callback(database.close)

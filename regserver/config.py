@@ -34,6 +34,7 @@ class Settings:
     database: str | None = field(default=None, repr=False)  # a URL, which may hold a password; None: a file in root
     host: str = "127.0.0.1"
     port: int = 5000
+    workers: int = 1  # processes
     dev: bool = False  # open, on loopback only; registries come to be by the first push
     public_url: str | None = None  # "https://registry.example.com"; else the listener's scheme and the request's Host
     tls_cert: Path | None = None
@@ -114,6 +115,9 @@ SETTINGS = (
     ROOT,
     DATABASE,
     Setting("listen", "listen", "HOST:PORT", listen, "127.0.0.1:5000", "address to listen on; port 0 takes a free one"),
+    Setting(
+        "workers", "workers", "N", whole(1, 64), "1", "processes that serve the address together, one for each core"
+    ),
     Setting("dev", "dev", "", switch, "false", "open to everybody on this machine; loopback addresses only"),
     Setting(
         "public-url",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from regserver.config import Settings
@@ -26,9 +26,14 @@ class Health:
     """Why this process must not take writes any more; None while it may. /readyz shows it, only a restart clears it."""
 
     failure: str | None = None
+    tell: Callable[[str], None] | None = None  # the first reason, to the processes that serve together with this one
 
     def fail(self, reason: str) -> None:
-        self.failure = self.failure or reason
+        if self.failure is not None:
+            return
+        self.failure = reason
+        if self.tell is not None:
+            self.tell(reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ the space back when the job says ``completed``, wherever the job stood.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
@@ -17,6 +16,7 @@ from typing import Any
 from regserver.content.collector import Collector, Progress
 from regserver.content.core import Core
 from regserver.content.explain import Explain
+from regserver.content.waiting import set_within
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.audit import SERVER, Actor, AuditAction
 from regserver.model.ids import new_id
@@ -29,6 +29,7 @@ from regserver.storage.sql.port import DatabaseFailed, Reader, Transaction
 
 log = logging.getLogger("regserver.jobs")
 
+LOOK_SECONDS = 0.5  # between two looks for jobs that another process was asked for
 PROGRESS_SECONDS = 0.5  # between two writes of a job's progress
 CANCELLED = "cancelled; what it had freed stays freed"
 
@@ -38,14 +39,31 @@ class JobEnded(Exception):
 
 
 class Jobs:
-    """Owns the tasks of this process. One job per registry is the table's rule, not this object's."""
+    """Owns the tasks of this process. One job per registry is the table's rule, not this object's.
 
-    def __init__(self, core: Core, collector: Collector) -> None:
+    Not ``runs_here``: until ``run`` is called, jobs are only written down, for the process whose turn it is.
+    """
+
+    def __init__(self, core: Core, collector: Collector, *, runs_here: bool = True) -> None:
         self._core = core
+        self._runs_here = runs_here
         self._collector = collector
         self._explain = Explain(core)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._given_up: set[str] = set()  # failed, and the catalog did not take that
         self._closed = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """From now on this process runs the jobs, whoever was asked for them: those of a process that has ended at
+        once, others within a moment. Looks for them until ``stop``."""
+        self._runs_here = True
+        while True:
+            try:
+                await self.resume()
+            except DatabaseFailed as failed:
+                log.warning("no look at the jobs: %s", failed)
+            if await set_within(stop, LOOK_SECONDS):
+                return
 
     async def start(self, registry_id: str, by: Actor = SERVER, *, patient: bool = False) -> JobRow:
         """A new job, running; or the one that runs already. Raises RegistryError NOT_FOUND, NOT_READY.
@@ -66,7 +84,7 @@ class Jobs:
             return job
 
         job = await self._core.db.write(body)
-        if job.id == job_id:
+        if job.id == job_id and self._runs_here:
             self._run(job)
         return job
 
@@ -134,7 +152,8 @@ class Jobs:
     async def resume(self) -> None:
         """Goes on with what ran when the last process ended. A collection may always be begun again."""
         for job in await jobs.all_running(self._core.db):
-            self._run(job)
+            if job.id not in self._given_up:
+                self._run(job)
 
     async def close(self) -> None:
         """Ends the tasks; their rows stay ``running`` for the next process."""
@@ -145,8 +164,8 @@ class Jobs:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _run(self, job: JobRow) -> None:
-        if self._closed:
-            return  # the next process resumes it
+        if self._closed or job.id in self._tasks:
+            return  # the next process resumes it, or it runs
         task = asyncio.create_task(self._collect(job), name=job.id)
         self._tasks[job.id] = task
         task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
@@ -160,8 +179,10 @@ class Jobs:
             log.info("collection %s of %s was cancelled", job.id, job.registry_id)
         except Exception as error:
             log.exception("collection %s of %s failed", job.id, job.registry_id)
-            with contextlib.suppress(DatabaseFailed):  # then it stays running, and the next process resumes it
+            try:
                 await self._fail(job, error)
+            except DatabaseFailed:  # it stays running, and the next process resumes it
+                self._given_up.add(job.id)
 
     async def _go_round(self, job: JobRow) -> JobRow | None:
         """One collection; returns the job as it is then: running if it was asked for again meanwhile."""

@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -55,9 +55,15 @@ class _TransactionLost(Exception):
 class GroupCommit:
     """Owns the writing connection and its thread. Used from one event loop, the one it was started in."""
 
-    def __init__(self, path: Path, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        connect: Callable[[], sqlite3.Connection],
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._path = path
         self._connect = connect
+        self._turn = turn
         self._loop = asyncio.get_running_loop()
         self._untidy = False
         self._committing = False
@@ -169,12 +175,13 @@ class GroupCommit:
             self._connection.execute(f"PRAGMA user_version = {self._pragma('user_version')}")
 
     def _transact(self, group: list[_Member]) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-        for member in group:
-            self._run_member(member)
-        self._committing = True
-        self._connection.execute("COMMIT")
-        self._committing = False
+        with self._turn():
+            self._connection.execute("BEGIN IMMEDIATE")
+            for member in group:
+                self._run_member(member)
+            self._committing = True
+            self._connection.execute("COMMIT")
+            self._committing = False
 
     def _run_member(self, member: _Member) -> None:
         """One body behind a savepoint: its error takes back its own statements and no others."""

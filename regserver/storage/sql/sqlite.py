@@ -12,7 +12,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, closing, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -56,15 +56,16 @@ class SQLiteDatabase:
         self._damaged: DatabaseDamaged | None = None
 
     @classmethod
-    async def open(cls, path: Path) -> SQLiteDatabase:
+    async def open(cls, path: Path, turn: Callable[[], AbstractContextManager[None]] = nullcontext) -> SQLiteDatabase:
         """Opens or creates the file, private to its owner (0600 in a new folder of 0700); migrates nothing.
 
+        ``turn`` is around every writing transaction: for processes that all write much.
         Raises DatabaseFailed when it is no database, or where the filesystem cannot hold a write-ahead log.
         """
         try:
             _create(path)
             async with AsyncExitStack() as opened:
-                writer = GroupCommit(path, lambda: _connect_writer(path))
+                writer = GroupCommit(path, lambda: _connect_writer(path), turn)
                 await writer.start()  # first: readers cannot create the log
                 opened.push_async_callback(writer.stop)
                 points = sqlite3.connect(_read_only(path), timeout=0, uri=True, **_CONNECTION)
