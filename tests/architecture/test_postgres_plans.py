@@ -22,6 +22,8 @@ WALKS = {
     "copies._NO_HOLDS: trash_holds": "a backup empties these in its copy of the catalog",
     "copies._NO_TRASH: trash": "a backup empties these in its copy of the catalog",
     "copies._NO_UPLOADS: uploads": "a backup empties these in its copy of the catalog",
+    "events.LAST: events_pkey": "stops at LIMIT, in the order of the key",
+    "events.OLDEST: events_pkey": "stops at LIMIT, in the order of the key",
     "garbage.BATCH: trash_holds": "a row per backup that runs now",
     "garbage.BATCH: trash_pkey": "stops at LIMIT, in the order of the key",
     "garbage.LOOSE: blob_leases_by_digest": "walks the blobs in order, and beside them the leases",

@@ -29,6 +29,8 @@ WALKS = {
     "api_tokens._COUNT: api_tokens": "counts an index of tokens, which administrators made one by one",
     "api_tokens._PAGE: api_tokens": "stops at LIMIT, in the order of the key",
     "audit.OLDEST: audit": "stops at LIMIT, in the order of the key",
+    "events.LAST: events": "stops at LIMIT, in the order of the key",
+    "events.OLDEST: events": "stops at LIMIT, in the order of the key",
     "garbage.BATCH: trash": "stops at LIMIT, in the order of the key",
     "registries._PAGES: registries": "a filter looks into every tenant's name, and the total counts those it finds",
     "scrub.ANY_ROTTEN: blobs": "an index of nothing but what has rotted",
