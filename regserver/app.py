@@ -32,6 +32,7 @@ from regserver.content.blobs import Blobs
 from regserver.content.clock import Clock
 from regserver.content.collector import Collector, Progress
 from regserver.content.core import Core
+from regserver.content.events import Feed, Told
 from regserver.content.housekeeping import Housekeeping
 from regserver.content.idempotency import ClaimingDatabase
 from regserver.content.jobs import Jobs
@@ -101,17 +102,18 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         blobs = await FilesystemBlobStore.at(settings.root)
         opened.push_async_callback(blobs.close)
         await belonging.claim(settings.root, database, blobs)  # before anything looks for files that no table names
-        core = Core(ClaimingDatabase(database), blobs, settings)
+        told = Told(database)
+        core = Core(ClaimingDatabase(told), blobs, settings)
         collector = Collector(core)
         purge = Purge(core, collector)
-        services = await _services(core, collector, purge, admin_token)
+        services = await _services(core, collector, purge, admin_token, Feed(core, told))
         schedule = CollectionSchedule(core, collector, services.jobs)
         housekeeping = Housekeeping(core, collector, flush=[services.api_tokens.flush, services.robots.flush])
         await housekeeping.recover()  # from the tables alone, before the first request
         closing = opened.pop_all()
 
     async def lifespan(_: web.Application) -> AsyncIterator[None]:
-        works = (housekeeping, purge, services.scrub, schedule, Saving(core))
+        works = (housekeeping, purge, services.scrub, schedule, Saving(core), services.feed)
         async with closing, _background(works, services.jobs, database):
             yield
 
@@ -124,7 +126,7 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
     return app
 
 
-async def _services(core: Core, collector: Collector, purge: Purge, admin_token: str) -> Services:
+async def _services(core: Core, collector: Collector, purge: Purge, admin_token: str, feed: Feed) -> Services:
     signing = await Keys.load(core.settings.root, core.db)
     tokens = Tokens(signing, core)
     robots, api_tokens = Robots(signing, core), ApiTokens(core)
@@ -146,6 +148,7 @@ async def _services(core: Core, collector: Collector, purge: Purge, admin_token:
         registries=registries,
         jobs=Jobs(core, collector),
         scrub=BackgroundScrub(core, collector),
+        feed=feed,
     )
 
 

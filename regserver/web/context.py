@@ -17,6 +17,7 @@ from regserver.auth.tokens import Tokens
 from regserver.config import Settings
 from regserver.content.blobs import Blobs
 from regserver.content.core import Core
+from regserver.content.events import Feed
 from regserver.content.jobs import Jobs
 from regserver.content.listing import Listing
 from regserver.content.manifests import Manifests
@@ -45,6 +46,7 @@ class Services:
     registries: Registries
     jobs: Jobs
     scrub: BackgroundScrub
+    feed: Feed
 
 
 SERVICES = web.AppKey("services", Services)

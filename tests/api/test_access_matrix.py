@@ -63,7 +63,7 @@ def demanded(method: str, path: str) -> Access:
     if path.startswith(("/v1/tokens", "/v1/scrub")) or (method, path) == ("POST", "/v1/registries"):
         return Access.API_ADMIN
     if path.startswith("/v1/"):
-        if path in ("/v1/registries", "/v1/audit"):
+        if path in ("/v1/registries", "/v1/audit", "/v1/events"):
             return Access.API_LIST
         if path.endswith("credentials") or (method == "POST" and "/robots" in path):
             return Access.API_SECRET

@@ -67,6 +67,7 @@ PATHS: dict[str, str] = {
     "/v1/registries/{registry_id}/gc/{job_id}/report": "/v1/registries/{id}/gc/{job}/report",
     "/v1/registries/{registry_id}/explain/{digest}": "/v1/registries/{id}/explain/{layer}",
     "/v1/audit": "/v1/audit",
+    "/v1/events": "/v1/events",
     "/v1/scrub": "/v1/scrub",
     "/v1/scrub/damage": "/v1/scrub/damage",
     "/v1/tokens": "/v1/tokens",
