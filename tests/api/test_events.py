@@ -14,6 +14,7 @@ from regserver.model.events import EventType
 from regserver.storage.catalog import events
 from regserver.storage.sql.port import Transaction
 from regserver.web import sse
+from regserver.web.health import LIFECYCLE
 from support.following import following, history
 from support.managing import call, collect, faults, make_registry, refusal, services_of
 from support.pushing import Registry, make_content, push_blob, push_image, start_upload
@@ -256,3 +257,43 @@ async def test_a_quota_is_told_of_when_it_is_nearly_full_and_when_it_refuses(gua
     assert {event["registry_id"] for event in found} == {identity}
     assert found[1]["used_bytes"] > 9_000
     assert found[1]["limit_bytes"] == 10_000
+
+
+async def test_what_another_process_commits_is_heard_too(live: Registry) -> None:
+    await make_registry(live, "a")
+    async with following(live) as stream:
+        async with served_app(services_of(live).settings.root) as client:
+            pushed = await push_image(Registry(client, ADMIN), "a/api", "v1")
+        (block,) = await stream.until(lambda block: True)
+    assert block.data["digest"] == pushed.digest
+
+
+async def test_a_server_that_ends_says_so_and_waits_for_no_follower(live: Registry) -> None:
+    async with following(live) as stream:
+        draining = asyncio.create_task(live.client.app[LIFECYCLE].drain())  # type: ignore[index]
+        (block,) = await stream.rest()
+        await draining
+    assert (block.event, block.data) == ("closing", {"reason": "shutdown"})
+
+
+async def test_who_comes_back_too_late_is_told_what_is_lost(guarded: Registry) -> None:
+    core = services_of(guarded).core
+    identity = await make_registry(guarded, "a")
+    for number in range(8):
+        await call(guarded, "PATCH", f"/registries/{identity}", {"quota": {"storage_gb": number + 1}})
+    ids = [event["id"] for event in await history(guarded)]
+    await core.db.write(lambda tx: events.expire(tx, 0, ids[-1] - ids[3], 100))  # all but the latest
+    for place, lost in ((ids[0], {"after": ids[0], "until": ids[3]}), (ids[-1] + 7, {"after": ids[-1] + 7})):
+        async with following(guarded, after=str(place)) as stream:
+            first, *rest = await stream.rest()
+            assert (first.event, {**first.data, **lost}) == ("lost", first.data)
+            assert len(rest) == (5 if "until" in lost else 1)
+    assert [event["id"] for event in await history(guarded)] == ids[4:]
+    async with following(guarded, after=str(ids[3])) as stream:
+        assert (await stream.rest())[0].event == "quota"
+
+
+async def test_head_answers_without_a_stream(live: Registry) -> None:
+    answer = await live.send("HEAD", "/v1/events")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "text/event-stream; charset=utf-8")
+    assert answer.headers["Cache-Control"] == "no-store"
