@@ -33,6 +33,7 @@ from regserver.content.clock import Clock
 from regserver.content.collector import Collector, Progress
 from regserver.content.core import Core
 from regserver.content.events import Feed, Told
+from regserver.content.figures import Stocktaking
 from regserver.content.housekeeping import Housekeeping
 from regserver.content.idempotency import ClaimingDatabase
 from regserver.content.jobs import Jobs
@@ -57,7 +58,7 @@ from regserver.storage.catalog.scrub import Position, Tally
 from regserver.storage.sql.migrate import Migratable, MigrationRefused, check, migrate
 from regserver.storage.sql.port import DatabaseFailed
 from regserver.storage.sql.sqlite import SQLiteDatabase
-from regserver.web import devguard, health, routing
+from regserver.web import devguard, health, metrics, routing
 from regserver.web.context import Services
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ CANNOT_START = (OSError, DatabaseFailed, StoreFailed, MigrationRefused, KeyRefus
 
 ROUTES = (
     *health.ROUTES,
+    *metrics.ROUTES,
     *regserver.oci.routes.ROUTES,
     *regserver.oci.token.ROUTES,
     *regserver.mgmt.routes.ROUTES,
@@ -110,6 +112,7 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         schedule = CollectionSchedule(core, collector, services.jobs)
         housekeeping = Housekeeping(core, collector, flush=[services.api_tokens.flush, services.robots.flush])
         await housekeeping.recover()  # from the tables alone, before the first request
+        database.committed = core.numbers.committed
         closing = opened.pop_all()
 
     async def lifespan(_: web.Application) -> AsyncIterator[None]:
@@ -118,7 +121,7 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
             yield
 
     app = web.Application(client_max_size=settings.max_manifest_bytes)
-    routing.build(app, services, ROUTES)
+    routing.build(app, services, metrics.placed(ROUTES, settings))
     health.install(app)
     if settings.dev:
         app.middlewares.append(devguard.guard)  # innermost: a refusal is rendered like every other
@@ -149,6 +152,7 @@ async def _services(core: Core, collector: Collector, purge: Purge, admin_token:
         jobs=Jobs(core, collector),
         scrub=BackgroundScrub(core, collector),
         feed=feed,
+        stock=Stocktaking(core),
     )
 
 

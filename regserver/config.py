@@ -65,6 +65,8 @@ class Settings:
     collect_interval_seconds: int = 86400  # from one collection of a registry to the schedule's next; 0: none
     scrub_bytes_per_second: int = 8 * 2**20  # what the scrub in the background reads; 0: it does not run
     scrub_interval_seconds: int = 7 * 86400  # from the end of one pass to the beginning of the next
+    metrics_public: bool = False  # anybody who reaches the listener may read /metrics
+    metrics_listen: tuple[str, int] | None = None  # /metrics is there, open, and nowhere else
     log_format: str = "text"
 
 
@@ -319,6 +321,15 @@ SETTINGS = (
         "604800",
         "how long after one scrub the next one begins",
     ),
+    Setting(
+        "metrics-listen",
+        "metrics_listen",
+        "HOST:PORT",
+        listen,
+        "the public address",
+        "another address for /metrics, open to all who reach it; the public one then has none",
+    ),
+    Setting("metrics-public", "metrics_public", "", switch, "false", "let anybody read /metrics, without a token"),
     Setting(
         "log-format",
         "log_format",

@@ -21,6 +21,7 @@ from regserver import __version__, logs
 from regserver.app import CANNOT_START, create_app, load_admin_token
 from regserver.auth import admin
 from regserver.config import Settings
+from regserver.web import metrics
 from regserver.web.connection import Connection, Room
 from regserver.web.health import LIFECYCLE
 from regserver.web.serverkw import SERVER_KWARGS
@@ -90,6 +91,22 @@ async def listen(app: web.Application, settings: Settings, context: ssl.SSLConte
     return Listener(runner, server)
 
 
+async def listen_for_metrics(app: web.Application, settings: Settings) -> web.AppRunner | None:
+    """On an address of its own, if it has one. Raises ServeFailed."""
+    if settings.metrics_listen is None:
+        return None
+    host, port = settings.metrics_listen
+    runner = web.AppRunner(metrics.alone(app), access_log=None, shutdown_timeout=CUT_SECONDS)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ServeFailed(f"cannot listen on {host}:{port} for --metrics-listen: {error.strerror or error}") from None
+    logger.info("metrics", extra={"address": "{}:{}".format(*runner.addresses[0][:2])})
+    return runner
+
+
 def make_runner(app: web.Application) -> web.AppRunner:
     return web.AppRunner(app, shutdown_timeout=CUT_SECONDS, **SERVER_KWARGS)
 
@@ -151,6 +168,7 @@ async def serve(settings: Settings, admin_token: str) -> None:
     context = tls_context(settings)  # before anything is opened
     app = await create_app(settings, admin_token=admin_token)
     listener = await listen(app, settings, context)
+    numbers = await listen_for_metrics(app, settings)
     logger.info(
         "listening", extra={"version": __version__, "address": url_of(settings, listener), "root": settings.root}
     )
@@ -159,6 +177,8 @@ async def serve(settings: Settings, admin_token: str) -> None:
     logger.info("shutting down", extra={"drain_seconds": settings.drain_seconds})
     if not await listener.close(settings.drain_seconds):
         logger.warning("requests were cut: they did not end within the drain time")
+    if numbers is not None:
+        await numbers.cleanup()
     logger.info("stopped")
 
 

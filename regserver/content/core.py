@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from regserver.config import Settings
 from regserver.content.noting import Notes
 from regserver.content.pulls import Pulls
+from regserver.counting import Numbers
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.audit import SERVER
 from regserver.model.events import EventType
@@ -58,6 +59,7 @@ class Core:
     health: Health = field(default_factory=Health)
     pulls: Pulls = field(default_factory=Pulls)
     notes: Notes = field(default_factory=Notes)
+    numbers: Numbers = field(default_factory=Numbers)
 
     def report(self, failed: Exception) -> None:
         """What background work has failed with: after a failed sync only a restart goes on."""

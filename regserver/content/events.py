@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from regserver.content.core import Core
 from regserver.content.waiting import set_within
+from regserver.counting import Cache
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.times import rfc3339
 from regserver.storage.catalog import events
@@ -125,7 +126,9 @@ class Feed:
 
     async def after(self, place: int) -> Page:
         """The next events after a place, whoever may see them. Raises DatabaseFailed."""
-        if self._floor <= place <= self._last:
+        recent = self._floor <= place <= self._last
+        self._core.numbers.cached(Cache.EVENTS, hit=recent)
+        if recent:
             rows = [row for row in self._recent if row.id > place][:PAGE]
             return Page(rows, rows[-1].id if rows else place)
 

@@ -178,17 +178,28 @@ class Jobs:
                 await _tell(tx, job.registry_id, job.id)
             return await jobs.by_id(tx, job.registry_id, job.id)
 
-        return await self._core.db.write(body)
+        return self._counted(await self._core.db.write(body))
+
+    def _counted(self, job: JobRow | None) -> JobRow | None:
+        if job is not None and job.status is not JobStatus.RUNNING:
+            self._core.numbers.ended(
+                completed=job.status is JobStatus.COMPLETED,
+                freed_bytes=job.bytes_freed,
+                blobs=job.blobs_deleted,
+                manifests=job.manifests_deleted,
+            )
+        return job
 
     async def _fail(self, job: JobRow, error: Exception) -> None:
         if isinstance(error, StoreFailed) and error.fatal:
             self._core.health.fail("a sync to disk failed; check the disk, then restart")
 
-        async def body(tx: Transaction) -> None:
+        async def body(tx: Transaction) -> JobRow | None:
             if await jobs.fail(tx, job.id, _reason(error), now_ms()):
                 await _tell(tx, job.registry_id, job.id)
+            return await jobs.by_id(tx, job.registry_id, job.id)
 
-        await self._core.db.write(body)
+        self._counted(await self._core.db.write(body))
 
 
 class _Noted:

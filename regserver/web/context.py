@@ -18,6 +18,7 @@ from regserver.config import Settings
 from regserver.content.blobs import Blobs
 from regserver.content.core import Core
 from regserver.content.events import Feed
+from regserver.content.figures import Stocktaking
 from regserver.content.jobs import Jobs
 from regserver.content.listing import Listing
 from regserver.content.manifests import Manifests
@@ -47,6 +48,7 @@ class Services:
     jobs: Jobs
     scrub: BackgroundScrub
     feed: Feed
+    stock: Stocktaking
 
 
 SERVICES = web.AppKey("services", Services)

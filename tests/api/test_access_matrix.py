@@ -76,6 +76,7 @@ def demanded(method: str, path: str) -> Access:
 SPECIAL = {
     "/healthz": Access.OPEN,
     "/readyz": Access.OPEN,
+    "/metrics": Access.API_READ,
     "/token": Access.TOKEN,
     "/v1/openapi.json": Access.OPEN,
     "/v1/docs": Access.OPEN,
@@ -102,6 +103,8 @@ def expected(route: tuple[str, str], access: Access, comer: Comer) -> int:
         return 401
     if comer.name.startswith("reader") and route in UPLOAD_OF_ANOTHER:
         return 404
+    if route[1] == "/metrics" and "registry" in comer.name:  # it is about no registry
+        return 403
     named, others = MATRIX[access]
     return named.get(comer.name, others)
 

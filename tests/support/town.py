@@ -35,6 +35,7 @@ ONE_ROBOT = "/v1/registries/{registry_id}/robots/{robot_id}"
 PATHS: dict[str, str] = {
     "/healthz": "/healthz",
     "/readyz": "/readyz",
+    "/metrics": "/metrics",
     "/token": "/token?scope=repository:{registry}/api:pull",
     "/v2/": "/v2/",
     "/v2/_catalog": "/v2/_catalog",

@@ -153,6 +153,7 @@ class PostgresDatabase:
         self._running: set[asyncio.Task[Any]] = set()
         self._again = asyncio.Lock()
         self._closed = False
+        self.committed: Callable[[int, float], None] = lambda members, seconds: None
 
     @classmethod
     async def open(cls, url: str) -> PostgresDatabase:
@@ -265,7 +266,10 @@ class PostgresDatabase:
     async def _try(self, body: Callable[[Transaction], Awaitable[T]], *, alone: bool) -> T:
         try:
             async with self._writers.borrowed() as connection:
-                return await _transact(connection, body, alone)
+                began = time.perf_counter()
+                result = await _transact(connection, body, alone)
+                self.committed(1, time.perf_counter() - began)
+                return result
         except _ERRORS as error:
             raise failure(error) from error
 
