@@ -11,7 +11,7 @@ import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
@@ -61,6 +61,9 @@ from regserver.storage.sql.sqlite import SQLiteDatabase
 from regserver.web import devguard, health, metrics, routing
 from regserver.web.context import Services
 
+if TYPE_CHECKING:
+    from regserver.web.tracing import Tracing
+
 logger = logging.getLogger(__name__)
 
 DATABASE = "catalog.sqlite3"
@@ -105,7 +108,9 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         opened.push_async_callback(blobs.close)
         await belonging.claim(settings.root, database, blobs)  # before anything looks for files that no table names
         told = Told(database)
-        core = Core(ClaimingDatabase(told), blobs, settings)
+        tracing = _tracing(settings, opened)
+        claiming = ClaimingDatabase(told)
+        core = Core(claiming if tracing is None else tracing.database(claiming), blobs, settings)
         collector = Collector(core)
         purge = Purge(core, collector)
         services = await _services(core, collector, purge, admin_token, Feed(core, told))
@@ -123,6 +128,8 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
     app = web.Application(client_max_size=settings.max_manifest_bytes)
     routing.build(app, services, metrics.placed(ROUTES, settings))
     health.install(app)
+    if tracing is not None:
+        tracing.install(app)
     if settings.dev:
         app.middlewares.append(devguard.guard)  # innermost: a refusal is rendered like every other
     app.cleanup_ctx.append(lifespan)
@@ -190,6 +197,19 @@ async def _open_database(settings: Settings, opened: contextlib.AsyncExitStack) 
         database = await _open_postgres(settings.database)
     opened.push_async_callback(database.close)
     return database
+
+
+def _tracing(settings: Settings, opened: contextlib.AsyncExitStack) -> Tracing | None:
+    """Raises ConfigError without the library, which only traces need."""
+    if not settings.otel:
+        return None
+    try:
+        from regserver.web import tracing
+    except ImportError:
+        raise ConfigError("--otel needs a library: pip install 'regserver[otel]'") from None
+    found = tracing.Tracing(tracing.make_provider())
+    opened.push_async_callback(asyncio.to_thread, found.close)
+    return found
 
 
 async def _open_postgres(url: str) -> Migratable:

@@ -67,6 +67,7 @@ class Settings:
     scrub_interval_seconds: int = 7 * 86400  # from the end of one pass to the beginning of the next
     metrics_public: bool = False  # anybody who reaches the listener may read /metrics
     metrics_listen: tuple[str, int] | None = None  # /metrics is there, open, and nowhere else
+    otel: bool = False  # traces go to OpenTelemetry
     log_format: str = "text"
 
 
@@ -330,6 +331,9 @@ SETTINGS = (
         "another address for /metrics, open to all who reach it; the public one then has none",
     ),
     Setting("metrics-public", "metrics_public", "", switch, "false", "let anybody read /metrics, without a token"),
+    Setting(
+        "otel", "otel", "", switch, "false", "send traces to OpenTelemetry, as its own OTEL_* variables say; an extra"
+    ),
     Setting(
         "log-format",
         "log_format",
