@@ -9,6 +9,7 @@ process only saves the waiting.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -93,6 +94,8 @@ class Feed:
     def __init__(self, core: Core, told: Told | None = None) -> None:
         self._core = core
         self._followers = 0
+        self._starting = asyncio.Lock()
+        self._watching = False  # somebody follows, and the last id is a recent one
         self._last = 0
         self._floor = 0  # whatever was committed after this id, up to the last one, is in the recent ones
         self._recent: deque[EventRow] = deque()
@@ -118,11 +121,13 @@ class Feed:
             raise RegistryError(ErrorCode.TOO_MANY_REQUESTS, message=message, headers={"Retry-After": "10"})
         self._followers += 1
         try:
-            if self._followers == 1:
-                await self._start()
+            async with self._starting:
+                if not self._watching:
+                    await self._start()
             yield
         finally:
             self._followers -= 1
+            self._watching = self._watching and self._followers > 0
 
     async def after(self, place: int) -> Page:
         """The next events after a place, whoever may see them. Raises DatabaseFailed."""
@@ -153,7 +158,7 @@ class Feed:
         notes_at = time.monotonic() + NOTES_SECONDS
         while not stop.is_set():
             try:
-                if self._followers:
+                if self._watching:
                     await self._look()
                 if time.monotonic() >= notes_at:
                     notes_at = time.monotonic() + NOTES_SECONDS
@@ -161,14 +166,23 @@ class Feed:
             except DatabaseFailed as failed:
                 log.warning("events go on later: %s", failed)
                 await set_within(stop, NOTES_SECONDS)
-            await set_within(stop, GAP_SECONDS)
-            await set_within(self._look_now, POLL_SECONDS)
-            self._look_now.clear()
+            await self._pause(stop)
+        with contextlib.suppress(DatabaseFailed):
+            await self._core.notes.flush(self._core.db)
+
+    async def _pause(self, stop: asyncio.Event) -> None:
+        if not self._watching:
+            await set_within(stop, POLL_SECONDS)
+            return
+        await set_within(stop, GAP_SECONDS)
+        await set_within(self._look_now, POLL_SECONDS)
+        self._look_now.clear()
 
     async def _start(self) -> None:
         """Nobody has looked for a while: what happened meanwhile is read by who asks for it."""
         self._recent.clear()
         self._last = self._floor = await events.last(self._core.db)
+        self._watching = True
 
     async def _look(self) -> None:
         while rows := await events.after(self._core.db, self._last, PAGE):
