@@ -22,6 +22,7 @@ from regserver import __version__, logs
 from regserver.announcing import ServeFailed, announce, cannot_listen, url_of
 from regserver.app import CANNOT_START, create_app, load_admin_token
 from regserver.config import Settings
+from regserver.web import metrics
 from regserver.web.connection import Connection, Room
 from regserver.web.health import LIFECYCLE
 from regserver.web.serverkw import SERVER_KWARGS
@@ -98,6 +99,23 @@ async def listen(
     return Listener(runner, servers)
 
 
+async def listen_for_metrics(app: web.Application, settings: Settings, worker: int = 0) -> web.AppRunner | None:
+    """On an address of its own, if it has one; each further worker on the next port. Raises ServeFailed."""
+    if settings.metrics_listen is None:
+        return None
+    host, port = settings.metrics_listen
+    port += worker if port else 0
+    runner = web.AppRunner(metrics.alone(app), access_log=None, shutdown_timeout=CUT_SECONDS)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ServeFailed(f"cannot listen on {host}:{port} for --metrics-listen: {error.strerror or error}") from None
+    logger.info("metrics", extra={"address": "{}:{}".format(*runner.addresses[0][:2])})
+    return runner
+
+
 def make_runner(app: web.Application) -> web.AppRunner:
     return web.AppRunner(app, shutdown_timeout=CUT_SECONDS, **SERVER_KWARGS)
 
@@ -165,19 +183,22 @@ async def serve(settings: Settings, admin_token: str) -> None:
     app = await create_app(settings, admin_token=admin_token)
     listener = await listen(app, settings, context)
     address = listener.addresses[0]
+    numbers = await listen_for_metrics(app, settings)
     logger.info(
         "listening", extra={"version": __version__, "address": url_of(settings, address), "root": settings.root}
     )
     announce(settings, address)
     await stopping.wait()
-    await part(listener, settings)
+    await part(listener, settings, numbers)
 
 
-async def part(listener: Listener, settings: Settings) -> None:
+async def part(listener: Listener, settings: Settings, numbers: web.AppRunner | None) -> None:
     """The way out, told in the log."""
     logger.info("shutting down", extra={"drain_seconds": settings.drain_seconds})
     if not await listener.close(settings.drain_seconds):
         logger.warning("requests were cut: they did not end within the drain time")
+    if numbers is not None:
+        await numbers.cleanup()
     logger.info("stopped")
 
 

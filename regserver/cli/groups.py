@@ -30,6 +30,7 @@ GROUPS = (
     Group("tokens", "tokens for the API", "regserver tokens list", "tokens"),
     Group("gc", "collect garbage, and say why something stays", "regserver gc run my-images", "gc"),
     Group("audit", "who did what", "regserver audit list --since 1d", "audit"),
+    Group("events", "follow what happens", "regserver events --registry my-images", "events"),
     Group("export", "write an image into an OCI layout", "regserver export my-images/api:v1 api.tar", "exporting"),
     Group("import", "push an image from an OCI layout", "regserver import api.tar my-images/api", "importing"),
     Group("completion", "completion for bash and zsh", "regserver completion bash", "completion"),

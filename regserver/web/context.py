@@ -17,6 +17,8 @@ from regserver.auth.tokens import Tokens
 from regserver.config import Settings
 from regserver.content.blobs import Blobs
 from regserver.content.core import Core
+from regserver.content.events import Feed
+from regserver.content.figures import Stocktaking
 from regserver.content.jobs import Jobs
 from regserver.content.listing import Listing
 from regserver.content.manifests import Manifests
@@ -45,6 +47,8 @@ class Services:
     registries: Registries
     jobs: Jobs
     scrub: BackgroundScrub
+    feed: Feed
+    stock: Stocktaking
 
 
 SERVICES = web.AppKey("services", Services)

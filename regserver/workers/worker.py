@@ -47,13 +47,14 @@ async def serve(order: Order, admin_token: str, end: socket.socket, doors: Seque
     context = serving.tls_context(settings)
     app = await create_app(settings, admin_token=admin_token)
     listener = await serving.listen(app, settings, context, doors)
+    numbers = await serving.listen_for_metrics(app, settings, order.index)
     end.setblocking(False)
     health = app[SERVICES].core.health
     health.tell = lambda reason: channel.tell(end, channel.FAILED + reason.encode())
     channel.tell(end, channel.READY)
     logger.info("worker serves", extra={"worker": order.index})
     await _told_to_stop(end, health)
-    await serving.part(listener, settings)
+    await serving.part(listener, settings, numbers)
 
 
 async def _told_to_stop(end: socket.socket, health: Health) -> None:

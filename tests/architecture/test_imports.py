@@ -23,6 +23,8 @@ ALLOWED = {
     "http": (*WEB, "cli/api.py", "cli/distribution.py"),
     "rich": ("cli/",),
     "shtab": ("cli/",),
+    "prometheus_client": ("web/metrics.py",),
+    "opentelemetry": ("web/tracing.py",),
     "aiosqlite": ("storage/sql/sqlite.py",),
     "sqlite3": (
         "storage/sql/sqlite.py",

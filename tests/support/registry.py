@@ -39,6 +39,7 @@ Client = TestClient[web.Request, web.Application]
 def make_settings(root: Path, **changes: Any) -> Settings:
     """Settings of a test: loopback, a free port, no waiting at the end."""
     settings = {"port": 0, "drain_seconds": 5, "reserve_bytes": 0, "database": database_of(root)}
+    settings["event_stream_seconds"] = 0  # a stream of events ends with what is there, unless a test follows it
     return Settings(root=root, **{**settings, **changes})
 
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeVar
 
 import aiosqlite
 
-from regserver.storage.sql.group_commit import GroupCommit
+from regserver.storage.sql.group_commit import Committed, GroupCommit
 from regserver.storage.sql.port import DatabaseDamaged, DatabaseFailed, Reader, Row, Transaction
 from regserver.storage.sql.statements import SQLiteTransaction, bind, damage, drive, failure, is_busy
 
@@ -54,6 +54,15 @@ class SQLiteDatabase:
         self._path = path
         self._closed = False
         self._damaged: DatabaseDamaged | None = None
+
+    @property
+    def committed(self) -> Committed:
+        """Hears of every COMMIT: how many transactions, in how many seconds. Called in the writer's thread."""
+        return self._writer.committed
+
+    @committed.setter
+    def committed(self, hears: Committed) -> None:
+        self._writer.committed = hears
 
     @classmethod
     async def open(cls, path: Path, turn: Callable[[], AbstractContextManager[None]] = nullcontext) -> SQLiteDatabase:
