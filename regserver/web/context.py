@@ -13,6 +13,7 @@ from regserver.auth.authenticate import Authenticator
 from regserver.auth.authorize import Authorizer
 from regserver.auth.gate import Gate
 from regserver.auth.robots import Robots
+from regserver.auth.sessions import Sessions
 from regserver.auth.tokens import Tokens
 from regserver.config import Settings
 from regserver.content.blobs import Blobs
@@ -47,6 +48,7 @@ class Services:
     jobs: Jobs
     scrub: BackgroundScrub
     feed: Feed
+    sessions: Sessions
 
 
 SERVICES = web.AppKey("services", Services)
