@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+import regserver.console
 import regserver.mgmt.routes
 import regserver.oci.routes
 import regserver.oci.token
@@ -26,6 +27,7 @@ from regserver.auth.authorize import Authorizer
 from regserver.auth.gate import Gate
 from regserver.auth.keys import KeyRefused, Keys
 from regserver.auth.robots import Robots
+from regserver.auth.sessions import Sessions
 from regserver.auth.tokens import Tokens
 from regserver.config import ConfigError, Settings
 from regserver.content.backup import BackedUp, Backup, Tell
@@ -133,6 +135,7 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
     health.install(app)
     if tracing is not None:
         tracing.install(app)
+    regserver.console.mount(app)
     if settings.dev:
         app.middlewares.append(devguard.guard)  # innermost: a refusal is rendered like every other
     app.cleanup_ctx.append(lifespan)
@@ -163,6 +166,7 @@ async def _services(core: Core, collector: Collector, purge: Purge, admin_token:
         scrub=BackgroundScrub(core, collector),
         feed=feed,
         stock=Stocktaking(core),
+        sessions=Sessions(core, authenticator),
     )
 
 

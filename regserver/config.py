@@ -66,6 +66,7 @@ class Settings:
     collect_interval_seconds: int = 86400  # from one collection of a registry to the schedule's next; 0: none
     scrub_bytes_per_second: int = 8 * 2**20  # what the scrub in the background reads; 0: it does not run
     scrub_interval_seconds: int = 7 * 86400  # from the end of one pass to the beginning of the next
+    console_session_seconds: int = 12 * 3600  # how long a sign-in to the console holds
     metrics_public: bool = False  # anybody who reaches the listener may read /metrics
     metrics_listen: tuple[str, int] | None = None  # /metrics is there, open, and nowhere else
     otel: bool = False  # traces go to OpenTelemetry
@@ -325,6 +326,14 @@ SETTINGS = (
         whole(60, 3650 * DAY),
         "604800",
         "how long after one scrub the next one begins",
+    ),
+    Setting(
+        "console-session-seconds",
+        "console_session_seconds",
+        "N",
+        whole(60, 30 * DAY),
+        "43200",
+        "how long a sign-in to the console in a browser holds",
     ),
     Setting(
         "metrics-listen",
