@@ -13,6 +13,7 @@ from support.clients import Client, Crane, Missing, Oras, Result, Skopeo, find
 from support.distribution import docker_registry
 from support.layouts import TAG, make_image, make_index
 from support.served import Account, Served, Tenant
+from support.shell import Shell
 
 LogIn = Callable[[type[Client], Account], Client]
 Start = Callable[[type[Client]], Client]
@@ -35,12 +36,14 @@ class Moving:
     def __init__(self, served: Served, home: Path) -> None:
         self._served, self.home = served, home
 
-    def run(self, source: str, *arguments: object, stdin: str = "", docker: Account | None = None) -> Result:
+    def run(
+        self, source: str, *arguments: object, stdin: str = "", docker: Account | None = None, token: str | None = None
+    ) -> Result:
         command = [sys.executable, "-m", "regserver", "import", "--from", source, *map(str, arguments)]
         if docker:
             (self.home / "config.json").write_text(json.dumps(docker.docker_config))
         given = {"HOME": str(self.home), "DOCKER_CONFIG": str(self.home), "REGSERVER_SERVER": self._served.url,
-                 "REGSERVER_TOKEN": self._served.admin_token}  # fmt: skip
+                 "REGSERVER_TOKEN": self._served.admin_token if token is None else token}  # fmt: skip
         done = subprocess.run(
             command, env={**os.environ, **given}, input=stdin, capture_output=True, text=True, timeout=120
         )
@@ -198,3 +201,27 @@ def test_what_the_other_registry_has_lost_is_named_and_the_rest_is_copied(
     assert set(served.stored(registry, "app", "whole")) == made["whole"].digests
     rows = served.manage("GET", f"/v1/registries/{registry.id}/images/app/tags").json["data"]
     assert [row["name"] for row in rows] == ["whole"]
+
+
+async def test_a_person_sees_how_far_it_is(
+    start: Start, other: Account, registry: Tenant, served: Served, tmp_path: Path
+) -> None:
+    start(Skopeo).push(make_image(tmp_path / "made", "seen", size=3_000_000), f"{other.host}/app:v1").check()
+    (tmp_path / "person").mkdir()
+    shell = Shell(tmp_path / "person", served.url, served.admin_token)
+    ended = await shell.type("import", "--from", f"http://{other.host}", "--into", registry.name)
+    assert ended.code == 0, ended.out
+    assert "[1/1] app: 1 tag" in ended.out
+    assert "blobs" in ended.out, "there is a bar"
+    assert "%" in ended.out
+
+
+def test_an_open_server_makes_the_registries_by_the_first_push(
+    start: Start, other: Account, development: Served, moving: Moving, tmp_path: Path
+) -> None:
+    image = make_image(tmp_path / "made", "into dev")
+    start(Skopeo).push(image, f"{other.host}/never-seen/app:v1").check()
+    done = moving.run(f"http://{other.host}", "--server", development.url, token="")
+    assert "1 tag copied" in done.check().stdout
+    answer = development.request("GET", "/v2/never-seen/app/manifests/v1")
+    assert answer.headers["Docker-Content-Digest"] == image.root

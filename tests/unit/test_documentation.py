@@ -1,6 +1,7 @@
 """The documentation as a site: links that lead somewhere, commands that exist, examples that are quoted as they are."""
 
 import argparse
+import functools
 import re
 import shlex
 import shutil
@@ -113,6 +114,11 @@ def run_by(line: str) -> Iterator[list[str]]:
             yield [word for word in words[1:] if word != "$since"]  # a script's own, for an option or none
 
 
+@functools.cache
+def whole_parser() -> argparse.ArgumentParser:
+    return _parser(NAMES)
+
+
 ALL_COMMANDS = [(page, line) for page in PAGES for line in commands(page)]
 
 
@@ -125,14 +131,14 @@ def test_the_pages_have_commands() -> None:
 )
 def test_a_command_in_a_block_can_be_run_as_it_stands(page: Path, line: list[str]) -> None:
     try:
-        _parser(NAMES).parse_args(line)
+        whole_parser().parse_args(line)
     except SystemExit as ended:
         assert ended.code == 0, f"{page.name}: regserver {' '.join(line)}"
 
 
 def parser_of(line: list[str]) -> tuple[argparse.ArgumentParser, list[str]]:
     """The parser of the command that the words name, and the words left."""
-    parser: argparse.ArgumentParser = _parser(NAMES)
+    parser = whole_parser()
     while line:
         below = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
         if not below or line[0] not in below[0].choices:
