@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import stat
@@ -13,6 +14,7 @@ from regserver.cli.words import plain, size
 from regserver.config import Settings
 from regserver.doctor.certificates import look_at_files
 from regserver.doctor.findings import Findings, error, ok, warning
+from regserver.storage import belonging
 
 CATALOG = "catalog.sqlite3"
 SYNCS = 20
@@ -49,7 +51,9 @@ def look_at_folder(settings: Settings) -> Findings:
     if settings.tls_cert is not None and settings.tls_key is not None:
         yield from look_at_files(settings.tls_cert, settings.tls_key, _host(settings))
     yield from _settings(settings)
-    if (root / CATALOG).exists() and settings.database is None:
+    if settings.database is not None:
+        yield from _database(root, settings.database)
+    elif (root / CATALOG).exists():
         yield from _catalog(root / CATALOG)
 
 
@@ -186,3 +190,27 @@ def _catalog(path: Path) -> Findings:
         yield error("catalog", plain(failed), "stop the server, keep a copy of the folder, then see docs: backup")
     else:
         yield ok("catalog", f"{size(path.stat().st_size)}, sound")
+
+
+def _database(root: Path, url: str) -> Findings:
+    """Whether the server is there and takes us, is new enough, and holds the catalog of this folder."""
+    from regserver.storage.sql.port import DatabaseFailed
+
+    try:
+        asyncio.run(_asked(root, url))
+    except (OSError, DatabaseFailed, belonging.FolderRefused) as failed:
+        yield error("catalog", plain(failed), "look at --database, at the server's log, and at ~/.pgpass")
+    except ImportError:
+        yield error("catalog", "--database needs a driver", "run: pip install 'regserver[postgres]'")
+    else:
+        yield ok("catalog", "the database is reached, and belongs to this folder")
+
+
+async def _asked(root: Path, url: str) -> None:
+    from regserver.storage.sql.postgres import PostgresDatabase
+
+    database = await PostgresDatabase.open(url)
+    try:
+        await belonging.check(root, database)
+    finally:
+        await database.close()

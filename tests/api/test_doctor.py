@@ -11,6 +11,7 @@ import pytest
 
 from regserver.__main__ import main
 from regserver.doctor import folder
+from support import postgres
 from support.proxies import make_certificate
 
 
@@ -38,8 +39,7 @@ def test_a_sound_folder_is_well_and_stays_as_it_is(doctor: Doctor, root: Path) -
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
     assert doctor("--strict") == (0, {})
     after = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
-    assert {path for path in after if not path.name.startswith("catalog.sqlite3-")} == set(before)
-    assert all(after[path] == before[path] for path in before)
+    assert after == before
 
 
 def test_what_is_said_to_a_person_names_the_next_step(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,3 +183,19 @@ def test_trusting_everybody_is_a_mistake(doctor: Doctor, more: tuple[str, ...]) 
 def test_a_server_that_is_none_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--server", "ftp://x"]) == 2
     assert "must be http" in capsys.readouterr().err
+
+
+def test_a_postgres_server_that_is_not_there_is_named(doctor: Doctor) -> None:
+    code, found = doctor("--database", "postgresql://nobody:a-secret@127.0.0.1:1/none")
+    assert (code, found["catalog"][0]) == (1, "error")
+    assert "a-secret" not in str(found)
+
+
+def test_a_postgres_catalog_is_asked_whether_it_belongs_to_the_folder(doctor: Doctor, root: Path) -> None:
+    catalog = root / "catalog.sqlite3"
+    url = postgres.server().catalog_like(catalog)
+    catalog.unlink()
+    assert doctor("--database", url) == (0, {})
+    (root / "installation").write_text("another")
+    code, found = doctor("--database", url)
+    assert (code, "belongs to another catalog" in found["catalog"][1]) == (1, True)

@@ -35,7 +35,7 @@ def docker_registry(folder: Path, *, login: bool = False, token: Mapping[str, st
     (folder / "config.yml").write_text(json.dumps(config))  # YAML is a superset
     log = folder / "log"
     with log.open("wb") as output:
-        command = [find("docker-registry"), "serve", folder / "config.yml"]
+        command = [find("docker-registry"), "serve", str(folder / "config.yml")]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
         yield Account(USERNAME, PASSWORD, _address(process, log))
