@@ -26,8 +26,8 @@ from regserver.config import is_loopback
 from regserver.doctor.certificates import expiry
 from regserver.doctor.findings import Finding, Findings, error, ok, warning
 
-ANSWER_SECONDS = 10.0
-BODY_SECONDS = 5.0  # for an answer that needs no body: what waits longer collects the body first
+ANSWER_SECONDS = 20.0
+BODY_SECONDS = 10.0  # for an answer that needs no body: what waits longer collects the body first
 LARGE_BODY = 20 * 2**30  # bytes that are announced and never sent: a layer larger than most
 LONG_TOKEN = "x" * 4096  # nobody's; real ones have up to about 2 KiB
 SKEW_SECONDS = 30.0
