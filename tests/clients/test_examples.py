@@ -2,8 +2,12 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,12 @@ import yaml  # type: ignore[import-untyped]
 
 from regserver.__main__ import _parser
 from regserver.cli.groups import NAMES
-from support.clients import Missing, find
+from support.clients import Missing, Skopeo, find
+from support.layouts import make_image
 from support.proxies import EXAMPLES, free_port, replaced
-from support.served import serve
+from support.served import Served, Tenant, serve
+
+IN_CI = bool(os.environ.get("REGSERVER_CI"))
 
 
 def test_the_units_are_sound_for_systemd(tmp_path: Path) -> None:
@@ -113,3 +120,48 @@ def test_the_script_for_kind_writes_a_hosts_file_into_every_node(tmp_path: Path,
 @pytest.mark.parametrize("name", ["kind-cluster.yaml", "k3d-registries.yaml", "kubernetes.yaml"])
 def test_what_others_read_is_yaml(name: str) -> None:
     assert isinstance(yaml.safe_load((EXAMPLES / name).read_text()), dict)
+
+
+@pytest.fixture
+def containerd(tmp_path: Path) -> Iterator[Callable[..., "subprocess.CompletedProcess[str]"]]:
+    """`ctr …` at a containerd of its own: what every node of kind and k3d runs."""
+    if os.geteuid() != 0:
+        reason = "containerd needs root: run the tests as root"
+        pytest.fail(reason, pytrace=False) if IN_CI else pytest.skip(reason)
+    folder = Path(tempfile.mkdtemp(prefix="rs-"))  # a socket's path is short
+    folders = ("--root", f"{folder}/root", "--state", f"{folder}/state", "--address", f"{folder}/sock")
+    log = tmp_path / "containerd.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([find("containerd"), *folders], stdout=output, stderr=output)
+
+    def ctr(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+        asked = [find("ctr"), "-a", folder / "sock", *arguments]
+        return subprocess.run(asked, capture_output=True, text=True, timeout=120)
+
+    try:
+        deadline = time.monotonic() + 60
+        while ctr("version").returncode:
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield ctr
+    finally:
+        process.terminate()
+        process.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_node_pulls_from_the_registry_that_its_hosts_file_names(
+    served: Served, create: Callable[..., Tenant], start: Any, containerd: Any, tmp_path: Path
+) -> None:
+    """Under the name localhost:5000, from another address, without a login: as the page says for kind and k3d."""
+    tenant, image = create(public=True), make_image(tmp_path / "image", "for a cluster")
+    skopeo = start(Skopeo)
+    skopeo.login(tenant.robot).check()
+    skopeo.push(image, tenant.image("api", "v1")).check()
+    hosts = tmp_path / "certs.d" / "localhost:5000"
+    hosts.mkdir(parents=True)
+    (hosts / "hosts.toml").write_text(f'[host."{served.url}"]\n')  # what kind-registry.sh writes
+    done = containerd("content", "fetch", "--hosts-dir", hosts.parent, f"localhost:5000/{tenant.name}/api:v1")
+    assert done.returncode == 0, done.stderr
+    kept = containerd("content", "ls", "-q").stdout.split()
+    assert image.digests <= set(kept)
