@@ -60,8 +60,9 @@ bench-scale: $(VENV)/.dev ## Every GET of /v1 on a large catalog; writes benchma
 build: $(VENV)/.runtime ## A wheel, and dist/regserver: the registry as one file
 	$(BIN)/python tools/build.py
 
-docs: ## List the documents
-	@ls -1 README.md docs/*.md docs/adr/*.md conformance/README.md 2>/dev/null || true
+docs: $(VENV)/.dev ## The documentation as a site, in build/site; every link is checked
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 clients: $(VENV)/.dev ## Install the real clients that the tests use
 	$(BIN)/python tools/setup-clients

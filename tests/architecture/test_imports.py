@@ -20,7 +20,7 @@ ALLOWED = {
     "aiohttp": WEB,
     "yarl": WEB,
     "multidict": WEB,
-    "http": (*WEB, "cli/api.py", "cli/distribution.py"),
+    "http": (*WEB, "cli/api.py", "cli/distribution.py", "cli/remote.py", "doctor/server.py"),
     "rich": ("cli/",),
     "shtab": ("cli/",),
     "prometheus_client": ("web/metrics.py",),
@@ -36,7 +36,7 @@ ALLOWED = {
     "aiobotocore": ("storage/blobs/s3.py",),
     "botocore": ("storage/blobs/s3.py",),
     "jwt": ("auth/",),
-    "cryptography": ("auth/",),
+    "cryptography": ("auth/", "doctor/certificates.py"),
 }
 
 
