@@ -45,6 +45,11 @@ class Listener:
         self._servers = servers
         self.addresses = [name.getsockname()[:2] for server in servers for name in server.sockets]
 
+    @property
+    def server(self) -> web.Server:
+        """What answers on every connection: a protocol factory, for another port of the same application."""
+        return _manager(self._runner)
+
     async def close(self, drain_seconds: float) -> bool:
         """The way out; True if every running request came to its end.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from regserver.cli.exits import CommandError
-from regserver.cli.files import write_private
+from regserver.cli.files import home, write_private
 from regserver.cli.words import plain
 
 _HELPER_SECONDS = 60.0
@@ -22,7 +22,7 @@ class DockerConfig:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         folder = environment.get("DOCKER_CONFIG")
-        self.file = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
+        self.file = (Path(folder) if folder else home() / ".docker") / "config.json"
         self._document = self._read()
 
     def helper(self, host: str) -> str | None:
