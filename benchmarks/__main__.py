@@ -1,0 +1,83 @@
+"""regserver and other registries, measured side by side in one run.
+
+    python -m benchmarks                               everything; writes benchmarks/RESULTS.md and charts
+    python -m benchmarks --quick                       within two minutes; writes nothing
+    python -m benchmarks --only again,push-put --rounds 3 --peers regserver,olareg
+    python -m benchmarks --list                        scenarios, workloads and servers by name
+
+Each scenario starts each server afresh on an empty folder, in turn, round after round. Figures go to stdout as a table
+with ratios and goals, progress to stderr. What is not installed is left out with a line that says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.figures import OURS
+from benchmarks.report import text_report
+from benchmarks.run import Plan, run
+from benchmarks.scenarios.table import GOALS, SCENARIOS, WORKLOADS
+from benchmarks.servers import PEERS
+
+QUICK = frozenset({"push-put", "push-patch", "pull-1", "get-tag", "head-blob", "base", "first-get-tag", "start"})
+QUICK_PEERS = (OURS, "2.8.2", "v3", "olareg")
+
+
+def names(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", type=names, default=[], metavar="NAMES", help="scenarios or workloads, by commas")
+    parser.add_argument("--peers", type=names, default=[], metavar="NAMES", help="servers, by commas (default: all)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="runs of everything; the median counts (default: 3)")
+    parser.add_argument("--seconds", type=int, metavar="N", help="of each kind of small request (default: 2)")
+    parser.add_argument("--size", type=int, metavar="MIB", help="of the large blob (default: 1024)")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="where all of them keep their data")
+    parser.add_argument("--quick", action="store_true", help="a few workloads, once, smaller")
+    parser.add_argument("--list", action="store_true", help="show what there is, and end")
+    options = parser.parse_args()
+    known = {scenario.name for scenario in SCENARIOS} | set(WORKLOADS)
+    for given, there in ((options.only, known), (options.peers, set(PEERS))):
+        if unknown := set(given) - there:
+            parser.error(f"unknown: {', '.join(sorted(unknown))}; --list shows what there is")
+    return options
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    quick = options.quick
+    chosen = options.peers or (QUICK_PEERS if quick else list(PEERS))
+    return Plan(
+        [PEERS[name] for name in chosen],
+        SCENARIOS,
+        options.rounds or (1 if quick else 3),
+        options.seconds or (1 if quick else 2),
+        options.size or (256 if quick else 1024),
+        frozenset(options.only) or (QUICK if quick else frozenset()),
+        options.root,
+        10 if quick else 1,
+    )
+
+
+def main() -> int:
+    options = parse()
+    if options.list:
+        for scenario in SCENARIOS:
+            print(scenario.name)
+            for workload in scenario.workloads:
+                print(f"    {workload.name:20} {workload.title}")
+        print(f"servers: {', '.join(PEERS)}")
+        return 0
+    plan = plan_of(options)
+    results = run(plan, WORKLOADS)
+    print(text_report(plan, results, GOALS, WORKLOADS))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
