@@ -7,13 +7,23 @@ from collections.abc import Mapping, Sequence
 from benchmarks.figures import Goal, Workload
 from benchmarks.scenarios import bulk, small
 from benchmarks.scenarios.base import Scenario
+from benchmarks.scenarios.collecting import Collecting
+from benchmarks.scenarios.durable import Durable
+from benchmarks.scenarios.images import Images
 from benchmarks.scenarios.starting import LIMIT_WORKLOADS, Starting
+from benchmarks.scenarios.tags import Tags
+from benchmarks.scenarios.tokens import Tokens
 
 SCENARIOS: Sequence[Scenario] = (
     *bulk.SCENARIOS,
     small.Again(),
     small.First(),
     small.Busy(),
+    Durable(),
+    Tags(),
+    Tokens(),
+    Images(),
+    Collecting(),
     Starting(),
 )
 GOALS: Sequence[Goal] = tuple(goal for scenario in SCENARIOS for goal in scenario.goals)
