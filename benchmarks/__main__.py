@@ -1,6 +1,7 @@
 """regserver and other registries, measured side by side in one run.
 
     python -m benchmarks                               everything; writes benchmarks/RESULTS.md and charts
+    python -m benchmarks --only image --write          one scenario anew, into the same RESULTS.md
     python -m benchmarks --quick                       within two minutes; writes nothing
     python -m benchmarks --only again,push-put --rounds 3 --peers regserver,olareg
     python -m benchmarks --list                        scenarios, workloads and servers by name
@@ -12,14 +13,19 @@ with ratios and goals, progress to stderr. What is not installed is left out wit
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 from pathlib import Path
 
+from benchmarks import store
 from benchmarks.figures import OURS
-from benchmarks.report import text_report
-from benchmarks.run import Plan, run
+from benchmarks.machine import describe, load_average, versions
+from benchmarks.report import text_report, write_report
+from benchmarks.run import Plan, Results, run
 from benchmarks.scenarios.table import GOALS, SCENARIOS, WORKLOADS
 from benchmarks.servers import PEERS
+from benchmarks.store import Record
 
 QUICK = frozenset({"push-put", "push-patch", "pull-1", "get-tag", "head-blob", "base", "first-get-tag", "start"})
 QUICK_PEERS = (OURS, "2.8.2", "v3", "olareg")
@@ -39,6 +45,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, metavar="N", help="of each kind of small request (default: 2)")
     parser.add_argument("--size", type=int, metavar="MIB", help="of the large blob (default: 1024)")
     parser.add_argument("--root", type=Path, metavar="DIR", help="where all of them keep their data")
+    parser.add_argument("--write", action="store_true", help="renew RESULTS.md though not everything is measured")
+    parser.add_argument("--report", action="store_true", help="write RESULTS.md from the last results, measure nothing")
     parser.add_argument("--quick", action="store_true", help="a few workloads, once, smaller")
     parser.add_argument("--list", action="store_true", help="show what there is, and end")
     options = parser.parse_args()
@@ -64,18 +72,38 @@ def plan_of(options: argparse.Namespace) -> Plan:
     )
 
 
+def record_of(plan: Plan, results: Results) -> Record:
+    """With what has to be known of a run."""
+    commit = plan.peers[0].version() if plan.peers[0].name == OURS else ""
+    run = f"{time.strftime('%Y-%m-%d %H:%M')}, {plan.rounds} rounds, {plan.seconds} s each, {commit}".strip(", ")
+    runs = dict.fromkeys(results.table, run)
+    return Record(results.table, runs, results.missing, describe(plan.root), versions(plan.peers), results.seconds)
+
+
+def show_list() -> None:
+    for scenario in SCENARIOS:
+        print(scenario.name)
+        for workload in scenario.workloads:
+            print(f"    {workload.name:20} {workload.title}")
+    print(f"servers: {', '.join(PEERS)}")
+
+
 def main() -> int:
     options = parse()
     if options.list:
-        for scenario in SCENARIOS:
-            print(scenario.name)
-            for workload in scenario.workloads:
-                print(f"    {workload.name:20} {workload.title}")
-        print(f"servers: {', '.join(PEERS)}")
+        show_list()
         return 0
-    plan = plan_of(options)
-    results = run(plan, WORKLOADS)
-    print(text_report(plan, results, GOALS, WORKLOADS))
+    if not options.report:
+        plan = plan_of(options)
+        if load_average() > (os.cpu_count() or 1):
+            print(f"warning: the machine is busy (load {load_average():.1f}); figures will be poor", file=sys.stderr)
+        record = record_of(plan, run(plan, WORKLOADS))
+        print(text_report(record, GOALS, WORKLOADS))
+        if not options.write and (options.quick or options.only or options.peers):
+            return 0
+        store.write(store.read().renewed(record))
+    write_report(store.read(), SCENARIOS, GOALS, WORKLOADS)
+    print("written: benchmarks/RESULTS.md, benchmarks/charts, benchmarks/results.json", file=sys.stderr)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import tempfile
@@ -76,8 +77,14 @@ def usable(peers: Sequence[Peer], results: Results) -> list[Peer]:
 def run(plan: Plan, workloads: Mapping[str, Workload], tell: Say = say) -> Results:
     """Scenarios outermost, so that all servers meet the machine in the same minute, then rounds, then servers."""
     results, began = Results(), time.monotonic()
-    peers = usable(plan.peers, results)
-    scenarios = plan.chosen()
+    with contextlib.suppress(KeyboardInterrupt):  # what has been measured so far is reported
+        _run(plan, workloads, tell, results, began)
+    results.seconds = time.monotonic() - began
+    return results
+
+
+def _run(plan: Plan, workloads: Mapping[str, Workload], tell: Say, results: Results, began: float) -> None:
+    peers, scenarios = usable(plan.peers, results), plan.chosen()
     with tempfile.TemporaryDirectory(prefix="bench-", dir=plan.root) as name:
         load = Load(Path(name))
         for place, scenario in enumerate(scenarios, 1):
@@ -88,8 +95,6 @@ def run(plan: Plan, workloads: Mapping[str, Workload], tell: Say = say) -> Resul
         for _ in range(plan.rounds):
             for workload, sample in limits(Path(name), plan.mib):
                 results.add(workload, "limit", sample)
-    results.seconds = time.monotonic() - began
-    return results
 
 
 def _turns(plan: Plan, peers: Sequence[Peer], scenario: Scenario) -> Iterator[tuple[int, Peer]]:

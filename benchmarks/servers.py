@@ -40,19 +40,24 @@ class Server:
     name: str
     host: str
     folder: Path
-    running: Running
-    start_ms: float
+    running: Running | None = None
+    start_ms: float = 0.0
     header: str = ""
     basic: str = ""  # the value of Authorization for its token service, or ""
     admin: str = ""  # the administrator's token, or ""
 
     @property
     def pid(self) -> int:
-        return self.running.process.pid
+        return self.running.process.pid if self.running else 0
 
     @property
     def url(self) -> str:
         return f"http://{self.host}"
+
+    def stop(self) -> None:
+        if self.running is not None:
+            self.running.stop()
+            self.running = None
 
 
 class Peer(abc.ABC):
@@ -84,18 +89,29 @@ class Peer(abc.ABC):
     def serve(self, folder: Path) -> Iterator[Server]:
         """Started and answering GET /v2/ with 200, or with 401 where it asks for a credential; gone behind it."""
         folder.mkdir(parents=True)
-        port = free_port()
-        command = self.command(folder, port)
-        began = time.monotonic()
-        running = start(command, folder / "log", clean_environment(self.environment))
+        server = Server(self.name, f"127.0.0.1:{free_port()}", folder)
         try:
-            _wait(running, port, self.name)
-            server = Server(self.name, f"127.0.0.1:{port}", folder, running, (time.monotonic() - began) * 1000)
+            self.start(server)
             self.prepare(server)
             yield server
         finally:
-            running.stop()
+            server.stop()
             shutil.rmtree(folder, ignore_errors=True)
+
+    def start(self, server: Server) -> float:
+        """Milliseconds to its first answer."""
+        port = int(server.host.partition(":")[2])
+        command = self.command(server.folder, port)
+        began = time.monotonic()
+        server.running = start(command, server.folder / "log", clean_environment(self.environment))
+        _wait(server.running, port, self.name)
+        server.start_ms = (time.monotonic() - began) * 1000
+        return server.start_ms
+
+    def restart(self, server: Server) -> float:
+        """The same, of what has been used before."""
+        server.stop()
+        return self.start(server)
 
 
 class Regserver(Peer):
@@ -175,7 +191,7 @@ class Olareg(Peer):
         return found(str(BIN / "olareg"), "tools/setup-clients --peers")
 
     def command(self, folder: Path, port: int) -> Sequence[str]:
-        (folder / "data").mkdir()
+        (folder / "data").mkdir(exist_ok=True)
         words = [self.program(), "serve", "--addr", "127.0.0.1", "--port", str(port)]
         return [*words, "--dir", str(folder / "data"), "--api-delete"]
 
@@ -219,7 +235,7 @@ class Nginx(Peer):
 
     def command(self, folder: Path, port: int) -> Sequence[str]:
         settings = folder / "settings.conf"
-        (folder / "data").mkdir()
+        (folder / "data").mkdir(exist_ok=True)
         folder.chmod(0o755)
         settings.write_text(nginx_settings(folder, f"listen 127.0.0.1:{port};\n    root {folder / 'data'};"))
         return [self.program(), "-e", str(folder / "error"), "-c", str(settings)]

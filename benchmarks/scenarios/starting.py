@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from benchmarks.clients import MIB
+from benchmarks.contents import Small
 from benchmarks.figures import Goal, Kind, Sample, Workload
 from benchmarks.processes import resident_mb
 from benchmarks.scenarios.base import Bench, Found, Scenario
@@ -19,11 +20,13 @@ IDLE_SECONDS = 1.0
 class Starting(Scenario):
     name = "start"
     workloads = (
-        Workload("start", "start to the first answer", "ms", less=True),
+        Workload("start", "start to the first answer, empty folder", "ms", less=True),
+        Workload("restart", "start to the first answer, folder in use", "ms", less=True),
         Workload("idle", "memory held when idle", "MB", less=True),
     )
     goals = (
         Goal("start", 300, "", Kind.VALUE, at_most=True),
+        Goal("restart", 300, "", Kind.VALUE, at_most=True),
         Goal("idle", 60, "", Kind.VALUE, at_most=True),
     )
 
@@ -31,6 +34,8 @@ class Starting(Scenario):
         yield "start", Sample(server.start_ms)
         time.sleep(IDLE_SECONDS)
         yield "idle", Sample(resident_mb(server.pid))
+        Small(server, os.urandom(2048))
+        yield "restart", Sample(peer.restart(server))
 
 
 LIMIT_WORKLOADS = (
