@@ -58,6 +58,14 @@ bench-quick: $(VENV)/.dev ## The same in two minutes, smaller and once
 	-$(BIN)/python tools/setup-clients --peers
 	$(BIN)/python -m benchmarks --quick
 
+bench-growth: $(VENV)/.dev ## The same with ever more repositories, tags and connections; writes benchmarks/GROWTH.md
+	-$(BIN)/python tools/setup-clients --peers
+	$(BIN)/python -m benchmarks.growing
+
+bench-guard: $(VENV)/.dev ## Fails where regserver has lost ground to another registry since benchmarks/results.json
+	-$(BIN)/python tools/setup-clients --peers
+	$(BIN)/python -m benchmarks.guard
+
 bench-scale: $(VENV)/.dev ## Every GET of /v1 on a large catalog; writes benchmarks/SCALE.md
 	$(BIN)/python benchmarks/scale.py --write
 

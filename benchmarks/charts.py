@@ -22,6 +22,12 @@ COLOURS: Mapping[str, str] = {
     "zot": "#9c36b5",
 }
 OTHER = "#868e96"
+# One server on several ways has one colour and several strokes.
+DASHES: Mapping[str, str] = {
+    "TLS": ' stroke-dasharray="2 3"',
+    "nginx": ' stroke-dasharray="8 4"',
+    "nginx TLS": ' stroke-dasharray="8 3 2 3"',
+}
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#212529}.t{font-weight:600;font-size:13px}.v,.s{fill:#495057}"
     ".s{font-size:11px}.g{stroke:#ced4da;stroke-width:1}.r{stroke:#212529;stroke-width:1.5}.bg{fill:#fff}"
@@ -97,15 +103,21 @@ def curves(title: str, x_title: str, unit: str, found: Sequence[Curve]) -> str:
     ]
     parts.append(f'<text class="s" x="{(LEFT + WIDTH - VALUE) / 2:.1f}" y="{bottom + 34}">{escape(x_title)}</text>')
     ends: list[float] = []
+    shades = {curve.name: _shade(curve.name, place) for place, curve in enumerate(known)}
     for curve in sorted(known, key=lambda one: place_y(one.points[-1][1].median)):
-        parts += _curve(curve, place_x, place_y, ends)
+        parts += _curve(curve, shades[curve.name], place_x, place_y, ends)
     return _svg(title, bottom + BOTTOM, parts)
 
 
-def _curve(curve: Curve, place_x: Place, place_y: Place, ends: list[float]) -> list[str]:
+def _shade(name: str, place: int) -> str:
+    """A server's own colour, also on each way to it; one from the list for a curve that names none."""
+    server = name.partition(",")[0]
+    return COLOURS[server] if server in COLOURS else list(COLOURS.values())[place % len(COLOURS)]
+
+
+def _curve(curve: Curve, shade: str, place_x: Place, place_y: Place, ends: list[float]) -> list[str]:
     """A line with its points and ranges; its name at its end, moved down where another name stands already."""
-    shade = colour(curve.name.split(",")[0])
-    dash = ' stroke-dasharray="5 4"' if "," in curve.name else ""
+    dash = DASHES.get(curve.name.partition(", ")[2], "")
     points = [(place_x(x), spread) for x, spread in curve.points]
     path = " ".join(f"{x:.1f},{place_y(spread.median):.1f}" for x, spread in points)
     parts = [f'<polyline points="{path}" fill="none" stroke="{shade}" stroke-width="2"{dash}/>']

@@ -23,11 +23,11 @@ MIB = 2**20
 GIB = 2**30
 ACCEPT = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json"
 _RATE = re.compile(r"Requests/sec:\s+([\d.]+)")
-_LATENCY = re.compile(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s)$", re.MULTILINE)
+_LATENCY = re.compile(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s|m)\s*$", re.MULTILINE)
 _BAD = re.compile(r"Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)")
 ONCE = "@" * 16  # ask.c writes a number over it that no other request has
 THREADS = 2  # of ask.c: as many as the machine has cores that a server would keep it waiting with
-_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 PATIENCE = 300.0  # seconds beyond what a client was told to take
 
 
