@@ -42,7 +42,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", type=names, default=[], metavar="NAMES", help="scenarios or workloads, by commas")
     parser.add_argument("--peers", type=names, default=[], metavar="NAMES", help="servers, by commas (default: all)")
     parser.add_argument("--rounds", type=int, metavar="N", help="runs of everything; the median counts (default: 3)")
-    parser.add_argument("--seconds", type=int, metavar="N", help="of each kind of small request (default: 2)")
+    parser.add_argument("--seconds", type=int, metavar="N", help="of each kind of small request (default: 1)")
     parser.add_argument("--size", type=int, metavar="MIB", help="of the large blob (default: 1024)")
     parser.add_argument("--root", type=Path, metavar="DIR", help="where all of them keep their data")
     parser.add_argument("--write", action="store_true", help="renew RESULTS.md though not everything is measured")
@@ -64,7 +64,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         [PEERS[name] for name in chosen],
         SCENARIOS,
         options.rounds or (1 if quick else 3),
-        options.seconds or (1 if quick else 2),
+        options.seconds or 1,
         options.size or (256 if quick else 1024),
         frozenset(options.only) or (QUICK if quick else frozenset()),
         options.root,
@@ -97,11 +97,15 @@ def main() -> int:
         plan = plan_of(options)
         if load_average() > (os.cpu_count() or 1):
             print(f"warning: the machine is busy (load {load_average():.1f}); figures will be poor", file=sys.stderr)
-        record = record_of(plan, run(plan, WORKLOADS))
+        writes = options.write or not (options.quick or options.only or options.peers)
+        before = store.read()
+        # After each scenario: a run that is ended has not been for nothing.
+        keep = (lambda found: store.write(before.renewed(record_of(plan, found)))) if writes else None
+        record = record_of(plan, run(plan, WORKLOADS, keep=keep))
         print(text_report(record, GOALS, WORKLOADS))
-        if not options.write and (options.quick or options.only or options.peers):
+        if not writes:
             return 0
-        store.write(store.read().renewed(record))
+        store.write(before.renewed(record))
     write_report(store.read(), SCENARIOS, GOALS, WORKLOADS)
     print("written: benchmarks/RESULTS.md, benchmarks/charts, benchmarks/results.json", file=sys.stderr)
     return 0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
+from subprocess import SubprocessError
 
 from benchmarks.clients import Load
 from benchmarks.figures import Sample, Table, Workload, number
@@ -74,16 +75,20 @@ def usable(peers: Sequence[Peer], results: Results) -> list[Peer]:
     return found
 
 
-def run(plan: Plan, workloads: Mapping[str, Workload], tell: Say = say) -> Results:
+Keep = Callable[["Results"], None]
+
+
+def run(plan: Plan, workloads: Mapping[str, Workload], tell: Say = say, keep: Keep | None = None) -> Results:
     """Scenarios outermost, so that all servers meet the machine in the same minute, then rounds, then servers."""
     results, began = Results(), time.monotonic()
     with contextlib.suppress(KeyboardInterrupt):  # what has been measured so far is reported
-        _run(plan, workloads, tell, results, began)
+        _run(plan, workloads, tell, results, keep)
     results.seconds = time.monotonic() - began
     return results
 
 
-def _run(plan: Plan, workloads: Mapping[str, Workload], tell: Say, results: Results, began: float) -> None:
+def _run(plan: Plan, workloads: Mapping[str, Workload], tell: Say, results: Results, keep: Keep | None) -> None:
+    began = time.monotonic()
     peers, scenarios = usable(plan.peers, results), plan.chosen()
     with tempfile.TemporaryDirectory(prefix="bench-", dir=plan.root) as name:
         load = Load(Path(name))
@@ -92,6 +97,9 @@ def _run(plan: Plan, workloads: Mapping[str, Workload], tell: Say, results: Resu
             for turn, peer in _turns(plan, peers, scenario):
                 head = f"[{place}/{len(scenarios)} {time.monotonic() - began:4.0f} s] {scenario.name} {turn + 1}"
                 _measure(results, bench, scenario, peer, partial(_tell, tell, head, workloads))
+            if keep is not None:
+                results.seconds = time.monotonic() - began
+                keep(results)
         for _ in range(plan.rounds):
             for workload, sample in limits(Path(name), plan.mib):
                 results.add(workload, "limit", sample)
@@ -118,6 +126,6 @@ def _measure(
             for workload, sample in scenario.run(bench, server, peer):
                 results.add(workload, peer.name, sample)
                 tell(peer.name, workload, sample.value)
-    except (NotMeasured, OSError, HTTPException) as error:
+    except (NotMeasured, OSError, HTTPException, SubprocessError, ValueError, LookupError) as error:
         results.missing[f"{peer.name}, {scenario.name}"] = " ".join(str(error).split())[:300]
         say(f"{peer.name}, {scenario.name}: not measured: {error}")

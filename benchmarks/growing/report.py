@@ -109,8 +109,8 @@ def markdown(found: Found, machine: Mapping[str, str], run: str) -> str:
         "",
         f"Made by `make bench-growth`: {run}; {', '.join(machine.values())}.",
         "",
-        "Medians with their range. Repositories and tags are rows copied into the catalog, each repository an image of two",
-        "blobs. 64 connections ask and 16 push where connections are not what grows. Peers run without credentials.",
+        "Medians with their range. Repositories and tags are rows copied into the catalog, each repository an image of",
+        "two blobs. 64 connections ask and 16 push where connections are not what grows. Peers have no credentials.",
         "",
     ]
     for chart in CHARTS:

@@ -34,14 +34,15 @@ Found = Iterator[tuple[str, Sample]]
 
 
 class Scenario(abc.ABC):
-    """``peers`` may be refused by ``takes``: not every server can do everything."""
+    """``without``: servers that are left out because no goal speaks of them and each costs minutes."""
 
     name: str
     workloads: Sequence[Workload]
     goals: Sequence[Goal]
+    without: frozenset[str] = LIMITS
 
     def takes(self, peer: Peer) -> bool:
-        return peer.name not in LIMITS
+        return peer.name not in self.without
 
     @abc.abstractmethod
     def run(self, bench: Bench, server: Server, peer: Peer) -> Found:

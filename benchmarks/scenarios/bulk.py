@@ -31,7 +31,6 @@ PUSHES = (
     Push("push-put", "push 1 GiB, one PUT", "put", 1, 1, 1),
     Push("push-patch", "push 1 GiB as docker does, chunked PATCH", "patch", 1, 1, 1),
     Push("push-4", "push 4 × 256 MiB at once", "put", 4, 4, 4),
-    Push("push-4-patch", "push 4 × 256 MiB at once as docker does", "patch", 4, 4, 4),
     Push("push-64", "push 64 × 16 MiB at once", "put", 64, 64, 64),
 )
 
@@ -104,8 +103,7 @@ class Pulling(Scenario):
         )
     )
 
-    def takes(self, peer: Peer) -> bool:
-        return True
+    without = frozenset({"limit"})
 
     def run(self, bench: Bench, server: Server, peer: Peer) -> Found:
         path = self._fill(bench, server)

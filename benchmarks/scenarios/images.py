@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.clients import MIB
 from benchmarks.contents import CONFIG, LAYER, descriptor, digest_of, manifest, push_blob, push_manifest
-from benchmarks.figures import Goal, Sample, Workload
+from benchmarks.figures import LIMITS, Goal, Sample, Workload
 from benchmarks.processes import NotMeasured, start
 from benchmarks.scenarios.base import Bench, Found, Scenario
 from benchmarks.servers import REPOSITORY, Peer, Server
@@ -70,6 +70,7 @@ def push_image(server: Server, image: Image) -> None:
 
 class Images(Scenario):
     name = "image"
+    without = LIMITS | {"zot", "2.8.2"}
     workloads = (
         Workload("skopeo", "skopeo copy of 20 layers, 1 GiB", "s", less=True),
         Workload("docker", "docker pull of 20 layers, 1 GiB", "s", less=True),

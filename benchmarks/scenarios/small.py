@@ -10,7 +10,7 @@ from functools import partial
 
 from benchmarks.clients import ONCE, Done, head
 from benchmarks.contents import Small
-from benchmarks.figures import Goal, Sample, Workload
+from benchmarks.figures import LIMITS, Goal, Sample, Workload
 from benchmarks.processes import NotMeasured
 from benchmarks.scenarios.base import PER_REQUEST, Bench, Found, Scenario, counted
 from benchmarks.servers import REPOSITORY, Peer, Server
@@ -82,8 +82,7 @@ class Again(Scenario):
         )
     )
 
-    def takes(self, peer: Peer) -> bool:
-        return True
+    without = frozenset({"limit"})
 
     def run(self, bench: Bench, server: Server, peer: Peer) -> Found:
         image = fill(server)
@@ -97,6 +96,7 @@ class First(Scenario):
     """Each request differs from all before: it goes through the handlers."""
 
     name = "first"
+    without = LIMITS | {"zot"}
     workloads = tuple(
         Workload(f"first-{asked.name}", f"{asked.title}, first time", "req/s", cpu_unit=PER_REQUEST) for asked in ASKED
     )
@@ -119,6 +119,7 @@ class Busy(Scenario):
     """Reads of one tag while its repository takes 200 manifests a second under other tags."""
 
     name = "busy"
+    without = LIMITS | {"zot"}
     asked = ASKED[1]
     workloads = (
         Workload("busy-get-tag", "GET manifest by tag during 200 pushes/s", "req/s", cpu_unit=""),
