@@ -54,6 +54,8 @@ def parse() -> argparse.Namespace:
     for given, there in ((options.only, known), (options.peers, set(PEERS))):
         if unknown := set(given) - there:
             parser.error(f"unknown: {', '.join(sorted(unknown))}; --list shows what there is")
+    if options.quick and options.write:
+        parser.error("--quick measures less than RESULTS.md speaks of, so it cannot --write")
     return options
 
 
@@ -75,7 +77,8 @@ def plan_of(options: argparse.Namespace) -> Plan:
 def record_of(plan: Plan, results: Results) -> Record:
     """With what has to be known of a run."""
     commit = plan.peers[0].version() if plan.peers[0].name == OURS else ""
-    run = f"{time.strftime('%Y-%m-%d %H:%M')}, {plan.rounds} rounds, {plan.seconds} s each, {commit}".strip(", ")
+    sizes = f"{plan.rounds} rounds, {plan.seconds} s each, large blob of {plan.mib} MiB"
+    run = f"{time.strftime('%Y-%m-%d %H:%M')}, {sizes}, {commit}".strip(", ")
     runs = dict.fromkeys(results.table, run)
     return Record(results.table, runs, results.missing, describe(plan.root), versions(plan.peers), results.seconds)
 

@@ -73,12 +73,12 @@ def bars(title: str, panels: Sequence[Panel]) -> str:
 
 def _bar(y: float, name: str, spread: Spread, scale: float) -> list[str]:
     middle = y + BAR / 2
-    found = f"{number(spread.median)} ({number(spread.low)}–{number(spread.high)})"
+    span = f" ({number(spread.low)}–{number(spread.high)})" if spread.count > 1 else ""
     parts = [
         f'<text x="{LABEL - 8}" y="{middle + 4:.1f}" text-anchor="end">{escape(name)}</text>',
         f'<rect x="{LABEL}" y="{y:.1f}" width="{max(1.0, spread.median * scale):.1f}" height="{BAR}" rx="2" '
         f'fill="{colour(name)}"/>',
-        _text(WIDTH - VALUE + 8, middle + 4, found, "v"),
+        _text(WIDTH - VALUE + 8, middle + 4, number(spread.median) + span, "v"),
     ]
     if spread.high > spread.low:
         parts.append(_line(LABEL + spread.low * scale, middle, LABEL + spread.high * scale, middle, "r"))

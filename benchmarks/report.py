@@ -59,7 +59,8 @@ def _line(table: Table, workload: Workload, server: str) -> str:
     value, cpu, peak = (spread(table, workload.name, server, kind) for kind in Kind)
     if value is None:
         return f"  {server:10} not measured"
-    line = f"  {server:10} {number(value.median):>9}  ({number(value.low)}–{number(value.high)})"
+    span = f"  ({number(value.low)}–{number(value.high)})" if value.count > 1 else ""
+    line = f"  {server:10} {number(value.median):>9}{span}"
     if cpu is not None and workload.cpu_unit:
         line = f"{line:42}  CPU {number(cpu.median)} {workload.cpu_unit}"
     return line + (f"  peak {number(peak.median)} MB" if peak is not None else "")
@@ -113,15 +114,21 @@ def goal_table(table: Table, goals: Sequence[Goal], workloads: Mapping[str, Work
         word = "**missed**" if one.met is False else one.word
         ratio = number(one.ratio) if one.goal.against else ""
         workload = workloads[one.goal.workload]
-        lines.append(f"| {workload.title} | {one.goal.text} | {_value(ours, one.goal, workload)} | {ratio} | {word} |")
+        unit = "" if one.goal.against else f" {_unit(one.goal, workload)}"
+        lines.append(
+            f"| {workload.title} | {one.goal.text}{unit} | {_value(ours, one.goal, workload)} | {ratio} | {word} |"
+        )
     missed = {one.goal.workload for one in found if one.met is False}
     notes = [f"- {workloads[name].title}: {note}" for name, note in NOTES.items() if name in missed]
     return [*lines, *(["", "What stands in the way where a goal is missed:", "", *notes] if notes else [])]
 
 
 def _value(found: Spread, goal: Goal, workload: Workload) -> str:
-    unit = {Kind.VALUE: workload.unit, Kind.CPU: workload.cpu_unit, Kind.PEAK: "MB"}[goal.kind]
-    return f"{number(found.median)} {unit}"
+    return f"{number(found.median)} {_unit(goal, workload)}"
+
+
+def _unit(goal: Goal, workload: Workload) -> str:
+    return {Kind.VALUE: workload.unit, Kind.CPU: workload.cpu_unit, Kind.PEAK: "MB"}[goal.kind]
 
 
 def _figures(table: Table, workloads: Sequence[Workload]) -> list[str]:

@@ -25,11 +25,13 @@ class Chart:
 
 CHARTS: Sequence[Chart] = (
     Chart("repositories-reads", "Reads, by repositories", "repositories", "req/s"),
+    Chart("repositories-cpu", "Processor of the server for one read, by repositories", "repositories", "µs"),
     Chart("repositories-pushes", "Manifests pushed, by repositories", "repositories", "per second"),
     Chart("repositories-lists", "Lists, by repositories", "repositories", "ms"),
     Chart("repositories-start", "Restart, by repositories", "repositories", "ms"),
     Chart("repositories-memory", "Memory after a restart, by repositories", "repositories", "MB"),
     Chart("tags-reads", "Reads, by tags of the repository", "tags", "req/s"),
+    Chart("tags-cpu", "Processor of the server for one read, by tags of the repository", "tags", "µs"),
     Chart("tags-pushes", "Manifests pushed, by tags of the repository", "tags", "per second"),
     Chart("tags-lists", "Lists, by tags of the repository", "tags", "ms"),
     Chart("tags-start", "Restart, by tags", "tags", "ms"),

@@ -69,6 +69,8 @@ def measured(
         requests = b"".join(head("GET", path, server.host, login, agent) for path in paths)
         sample = counted(server, partial(load.ask, server.host, requests, CONNECTIONS, seconds))
         yield f"{x}-reads", curve, count, sample.value
+        if sample.cpu is not None:
+            yield f"{x}-cpu", curve, count, sample.cpu
     yield f"{x}-pushes", "manifests pushed, 16 at once", count, pushed(load, server, image, seconds)
     request = head("GET", f"{paths[0].partition('/manifests/')[0]}/tags/list?n={PAGE}", server.host, login)
     yield f"{x}-lists", "a page of 100 tags", count, load.ask(server.host, request, 1, seconds).p50_ms
