@@ -58,6 +58,7 @@ from regserver.storage.sql.port import DatabaseFailed
 from regserver.storage.sql.sqlite import SQLiteDatabase
 from regserver.web import devguard, health, routing
 from regserver.web.context import Services
+from regserver.web.kept import KEPT, Kept
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +121,9 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
     health.install(app)
     if settings.dev:
         app.middlewares.append(devguard.guard)  # innermost: a refusal is rendered like every other
+    if settings.kept_answers_bytes and isinstance(database, SQLiteDatabase):
+        app[KEPT] = Kept(database, app[health.LIFECYCLE], settings.kept_answers_bytes)
+        app.on_cleanup.append(app[KEPT].close)
     app.cleanup_ctx.append(lifespan)
     return app
 

@@ -61,6 +61,7 @@ class Settings:
     collect_interval_seconds: int = 86400  # from one collection of a registry to the schedule's next; 0: none
     scrub_bytes_per_second: int = 8 * 2**20  # what the scrub in the background reads; 0: it does not run
     scrub_interval_seconds: int = 7 * 86400  # from the end of one pass to the beginning of the next
+    kept_answers_bytes: int = 16 * 2**20  # memory for answers that are given again as they were; 0: none are
     log_format: str = "text"
 
 
@@ -289,6 +290,14 @@ SETTINGS = (
         whole(60, 3650 * DAY),
         "604800",
         "how long after one scrub the next one begins",
+    ),
+    Setting(
+        "kept-answers-bytes",
+        "kept_answers_bytes",
+        "N",
+        whole(0, 2**32),
+        "16777216",
+        "memory for small answers that are asked for again; plain HTTP with the catalog in SQLite; 0 keeps none",
     ),
     Setting(
         "log-format",

@@ -23,6 +23,7 @@ from regserver.auth import admin
 from regserver.config import Settings
 from regserver.web.connection import Connection, Room
 from regserver.web.health import LIFECYCLE
+from regserver.web.kept import KEPT, Kept, QuickConnection
 from regserver.web.serverkw import SERVER_KWARGS
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,11 @@ async def listen(app: web.Application, settings: Settings, context: ssl.SSLConte
     await runner.setup()
     try:
         server = await asyncio.get_running_loop().create_server(
-            _connections(runner, Room(min(settings.max_connections, (_open_files() - SPARE_FILES) // 2))),
+            _connections(
+                runner,
+                Room(min(settings.max_connections, (_open_files() - SPARE_FILES) // 2)),
+                app.get(KEPT) if context is None else None,
+            ),
             settings.host,
             settings.port,
             ssl=context,
@@ -113,10 +118,12 @@ def _open_files() -> int:
     return soft
 
 
-def _connections(runner: web.AppRunner, room: Room) -> Callable[[], Connection]:
+def _connections(runner: web.AppRunner, room: Room, kept: Kept | None = None) -> Callable[[], Connection]:
     manager = _manager(runner)
     loop = asyncio.get_running_loop()
     options = {name: value for name, value in SERVER_KWARGS.items() if name != "handler_cancellation"}  # the manager's
+    if kept is not None:
+        return lambda: QuickConnection(manager, room, kept, loop=loop, **options)
     return lambda: Connection(manager, room, loop=loop, **options)
 
 

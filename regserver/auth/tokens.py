@@ -21,6 +21,7 @@ from regserver.errors import RegistryError, Unauthorized
 from regserver.model.access import Action, Kind
 from regserver.model.ids import new_secret
 from regserver.model.names import RepositoryName
+from regserver.storage import evidence
 from regserver.storage.catalog import accounts
 
 TYPE = "at+jwt"  # RFC 9068 §2.1; a robot's password says JWT, and neither passes for the other
@@ -92,6 +93,7 @@ class Tokens:
         if remembered.expires <= self._clock():
             self._remembered.pop(fingerprint, None)
             raise Unauthorized(error="invalid_token")
+        evidence.until(remembered.expires)
         return remembered
 
     def _remember(self, fingerprint: bytes, bearer: Bearer) -> Bearer:

@@ -13,6 +13,7 @@ from regserver.errors import Unauthorized
 from regserver.model.access import Access, Account, Caller, Kind, Target
 from regserver.model.audit import Actor
 from regserver.model.names import RepositoryName
+from regserver.storage import evidence
 from regserver.web import idempotency, middleware
 from regserver.web.challenge import client_address
 from regserver.web.context import SERVICES, Call, Route, Services
@@ -41,7 +42,7 @@ def _implied(routes: Sequence[Route]) -> list[Route]:
     for row in routes:
         methods.setdefault(row.path, []).append(row.method)
     implied = [
-        Route(hdrs.METH_HEAD, row.path, row.access, row.handler)
+        Route(hdrs.METH_HEAD, row.path, row.access, row.handler, kept=row.kept)
         for row in routes
         if row.method == hdrs.METH_GET and hdrs.METH_HEAD not in methods[row.path]
     ]
@@ -66,6 +67,8 @@ def _handle(route: Route, services: Services) -> Handle:
         caller, target = replace(NOBODY, address=origin.address, request_id=origin.request_id), None
         if route.access is not Access.OPEN:
             services.gate.admit(origin)
+        if not route.kept:
+            evidence.once()
         if route.access not in _UNASKED:
             name = _repository(request, route.access)
             try:
