@@ -122,7 +122,8 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
     if settings.dev:
         app.middlewares.append(devguard.guard)  # innermost: a refusal is rendered like every other
     if settings.kept_answers_bytes and isinstance(database, SQLiteDatabase):
-        app[KEPT] = Kept(database, app[health.LIFECYCLE], settings.kept_answers_bytes)
+        plain = {} if settings.dev or settings.requests_per_second else app[routing.PLAIN]
+        app[KEPT] = Kept(database, app[health.LIFECYCLE], settings.kept_answers_bytes, plain)
         app.on_cleanup.append(app[KEPT].close)
     app.cleanup_ctx.append(lifespan)
     return app

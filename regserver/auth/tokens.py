@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +60,7 @@ class Tokens:
         self._keys = keys
         self._core = core
         self._clock = clock
-        self._remembered: dict[bytes, Bearer] = {}
+        self._remembered: OrderedDict[bytes, Bearer] = OrderedDict()
 
     async def issue(self, subject: str, binding: Binding, scopes: Scopes) -> tuple[str, int]:
         """(token, seconds until it expires). Raises KeyRefused if the key that signs is lost."""
@@ -98,7 +99,7 @@ class Tokens:
 
     def _remember(self, fingerprint: bytes, bearer: Bearer) -> Bearer:
         while len(self._remembered) >= _REMEMBERED:
-            del self._remembered[next(iter(self._remembered))]  # the oldest
+            self._remembered.popitem(last=False)  # the oldest
         self._remembered[fingerprint] = bearer
         return bearer
 

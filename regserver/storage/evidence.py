@@ -24,13 +24,18 @@ Read = tuple[str, Mapping[str, Any], list[Row]]  # statement, what was bound, wh
 @dataclass(slots=True)
 class Evidence:
     """``state``: of the catalog, before the first read. ``until``: seconds since 1970. ``once``: never to be given
-    again, because it was more than an answer."""
+    again, because it was more than an answer. ``strict``: to be made from reading alone, or not at all."""
 
     state: int
     reads: list[Read] = field(default_factory=list)
     until: float = math.inf
     notes: list[Callable[[], None]] = field(default_factory=list)
     once: bool = False
+    strict: bool = False
+
+
+class Impure(Exception):
+    """The answer would take more than reading."""
 
 
 class Witness(Protocol):
@@ -79,7 +84,10 @@ def note(effect: Callable[[], None]) -> None:
 
 
 def once() -> None:
-    """The request has written, has been counted, or has read what is not evidence."""
+    """The request is about to write, to be counted, or to read what is no evidence. Raises Impure where that is not
+    wanted; nothing has been done then."""
     evidence = _current.get()
     if evidence is not None:
         evidence.once = True
+        if evidence.strict:
+            raise Impure

@@ -13,24 +13,30 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import EMPTY_PAYLOAD, hdrs, web
 
+from regserver.model.access import Access
 from regserver.model.ids import Series
 from regserver.storage import evidence
 from regserver.storage.evidence import Evidence, Witness
+from regserver.web import middleware, plain
 from regserver.web.connection import Connection, Room
-from regserver.web.facts import FACTS
+from regserver.web.context import Call
+from regserver.web.facts import FACTS, Facts
 from regserver.web.health import Lifecycle
-from regserver.web.lines import Line, Lines
+from regserver.web.lines import Fields, Lines
+from regserver.web.plain import PlainRequest, PlainRoute, Routes
 
 MOST_HEAD: Final = 16 * 1024  # bytes of a request's head
 MOST_BODY: Final = 64 * 1024
 SEEN: Final = 8192  # heads remembered that came once; the second time makes a kept answer
+CALLS: Final = 4096  # decisions remembered
 OVERHEAD: Final = 2048  # bytes of an entry besides what it holds, about
 
 _END: Final = b"\r\n\r\n"
@@ -47,38 +53,112 @@ class Entry:
     body: bytes
     evidence: Evidence
     state: int
-    line: Line
+    fields: Fields  # of its line in the log
     size: int
+
+
+@dataclass(slots=True)
+class Known:
+    """A decision, and what it rests on."""
+
+    call: Call
+    evidence: Evidence
+    state: int
 
 
 class Kept:
     """The answers of one process. Used from its event loop."""
 
-    def __init__(self, witness: Witness, lifecycle: Lifecycle, most_bytes: int, clock: Callable[[], float] = time.time):
+    def __init__(
+        self,
+        witness: Witness,
+        lifecycle: Lifecycle,
+        most_bytes: int,
+        routes: Routes,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``routes``: who answers plain requests; without any all of them are left to the framework."""
         self._witness, self._lifecycle, self._most_bytes, self._clock = witness, lifecycle, most_bytes, clock
-        self._entries: dict[bytes, Entry] = {}
+        self._routes = routes
+        self._calls: OrderedDict[tuple[str | None, Access, str], Known] = OrderedDict()
+        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self._bytes = 0
-        self._seen: dict[int, None] = {}
+        self._seen: OrderedDict[int, None] = OrderedDict()
         self._lines = Lines()
         self._ids = Series("req")
         self._looked = False
         self._state: int | None = None
         self._now = 0.0
         self._date = (0, b"")
-        self.given = self.refuted = 0
+        self.given = self.refuted = self.run = 0
 
-    def find(self, head: bytes) -> Entry | None:
-        """What may be answered to these bytes now, or None."""
+    def answer(self, head: bytes, peer: object) -> bytes | None:
+        """What may be answered to these bytes now, or None; what every such answer notes has been noted."""
+        if self._lifecycle.draining:
+            return None
         entry = self._entries.get(head)
-        if entry is None or self._lifecycle.draining:
+        if entry is None or not self._is_good(head, entry):
+            return self._run(head, peer) if self._routes and head.endswith(_END) and len(head) <= MOST_HEAD else None
+        self.given += 1
+        for note in entry.evidence.notes:
+            note()
+        return self._render(entry)
+
+    def _is_good(self, head: bytes, entry: Entry) -> bool:
+        if not self._looked:
+            self._look()
+        if self._is_standing(entry):
+            return True
+        self.refuted += 1
+        self._drop(head)
+        return False
+
+    def _run(self, head: bytes, peer: object) -> bytes | None:
+        """The first time, or the second, when the answer is kept."""
+        read = plain.read(head, self._routes, peer)
+        if read is None:
             return None
         if not self._looked:
             self._look()
-        if entry.evidence.until > self._now and (entry.state == self._state or self._stands(entry)):
-            return entry
-        self.refuted += 1
-        self._drop(head)
-        return None
+        request, route = read
+        known = self._call(request, route)
+        if known is None or self._state is None:
+            return None
+        found = Evidence(self._state, list(known.evidence.reads), known.evidence.until, list(known.evidence.notes))
+        response = plain.at_once(route.route.handler(cast(web.Request, request), known.call), found)
+        if not isinstance(response, web.Response) or response.status != 200:
+            return None
+        whole = b"" if response.body is None else response.body
+        if not isinstance(whole, bytes):
+            return None
+        self.run += 1
+        body = whole if request.method == hdrs.METH_GET else b""
+        middleware.mark(request.path, response)
+        response.headers.setdefault(hdrs.CONTENT_LENGTH, str(len(whole)))
+        entry = _entry(head, request, request.facts, response, body, found)
+        if self.wants(head) and len(body) <= MOST_BODY and not found.once:
+            self._put(head, entry)
+        return self._render(entry)
+
+    def _call(self, request: PlainRequest, route: PlainRoute) -> Known | None:
+        """Who asks and what they may, as it was decided for the same credentials before, while that stands."""
+        key = request.headers.get(hdrs.AUTHORIZATION), route.route.access, request.match_info["name"]
+        known = self._calls.get(key)
+        if known is not None and self._is_standing(known):
+            for note in known.evidence.notes:
+                note()
+            request.facts.subject = known.call.caller.account.subject
+            return known
+        if self._state is None:
+            return None
+        found = Evidence(self._state)
+        call = plain.at_once(route.decide(request), found)
+        if call is None:
+            return None
+        self._calls[key] = known = Known(call, found, self._state)
+        if len(self._calls) > CALLS:
+            self._calls.popitem(last=False)
+        return known
 
     def _look(self) -> None:
         """Once per turn of the loop. What is read in this turn had begun to arrive before the turn began, so nothing
@@ -93,21 +173,22 @@ class Kept:
     def _turn_over(self) -> None:
         self._looked = False
 
-    def _stands(self, entry: Entry) -> bool:
-        """Somebody has committed something: does it concern this? The state was looked at before, so what is committed
-        while this reads is found by the next look."""
+    def _is_standing(self, entry: Entry | Known) -> bool:
+        """Where somebody has committed something: does it concern this? The state was looked at before, so what is
+        committed while this reads is found by the next look."""
+        if entry.evidence.until <= self._now:
+            return False
+        if entry.state == self._state:
+            return True
         if self._state is None or not self._witness.agrees(entry.evidence.reads):
             return False
         entry.state = self._state
         return True
 
-    def render(self, entry: Entry) -> bytes:
-        """The answer as it is sent now; what every such answer notes is noted."""
-        self.given += 1
-        for note in entry.evidence.notes:
-            note()
+    def _render(self, entry: Entry) -> bytes:
+        """The answer as it is sent now."""
         identity = self._ids.next()
-        self._lines.add(entry.line, self._now, identity)
+        self._lines.add(entry.fields, self._now, identity)
         return b"".join((entry.head, self._date[1], identity, _END, entry.body))
 
     def wants(self, head: bytes) -> bool:
@@ -119,7 +200,7 @@ class Kept:
             return True
         self._seen[mark] = None
         if len(self._seen) > SEEN:
-            del self._seen[next(iter(self._seen))]
+            self._seen.popitem(last=False)
         return False
 
     def begin(self) -> Evidence | None:
@@ -135,14 +216,12 @@ class Kept:
         body = response.body if request.method == hdrs.METH_GET else b""
         if not isinstance(body, bytes) or len(body) > MOST_BODY:
             return
-        headers = "".join(
-            f"{name}: {value}\r\n" for name, value in response.headers.items() if name.lower() not in _VARY
-        )
-        start = f"HTTP/1.1 {response.status} {response.reason}\r\n{headers}".encode()
-        size = len(head) + len(start) + len(body) + OVERHEAD
+        self._put(head, _entry(head, request, request[FACTS], response, body, found))
+
+    def _put(self, head: bytes, entry: Entry) -> None:
         self._drop(head)
-        self._entries[head] = Entry(start, body, found, found.state, Line(request, request[FACTS], len(body)), size)
-        self._bytes += size
+        self._entries[head] = entry
+        self._bytes += entry.size
         while self._bytes > self._most_bytes:
             self._drop(next(iter(self._entries)))
 
@@ -153,6 +232,14 @@ class Kept:
 
     async def close(self, _: object = None) -> None:
         self._lines.flush()
+
+
+def _entry(head: bytes, request: Any, facts: Facts, response: web.Response, body: bytes, found: Evidence) -> Entry:
+    fixed = [f"{name}: {value}\r\n" for name, value in response.headers.items() if name.lower() not in _VARY]
+    start = f"HTTP/1.1 {response.status} {response.reason}\r\n{''.join(fixed)}".encode()
+    facts.sent = len(body)
+    fields = middleware.fields(request, facts, response.status, 0.0)
+    return Entry(start, body, found, found.state, fields, len(head) + len(start) + len(body) + OVERHEAD)
 
 
 def _is_plain(request: web.Request, response: web.Response) -> bool:
@@ -192,9 +279,9 @@ class QuickConnection(Connection):
 
     def data_received(self, data: bytes) -> None:
         if idle := self._at_boundary and self._answered == self._request_count and not self._is_over:
-            entry = self._kept.find(data)
-            if entry is not None and self._may_write():
-                self._give(entry)
+            answer = self._kept.answer(data, self.peername) if data and self._may_write() else None
+            if answer is not None:
+                self._give(answer)
                 return
         count = self._request_count
         super().data_received(data)
@@ -210,12 +297,12 @@ class QuickConnection(Connection):
     def _may_write(self) -> bool:
         return not (self._close or self._force_close or self._paused) and self.transport is not None
 
-    def _give(self, entry: Entry) -> None:
+    def _give(self, answer: bytes) -> None:
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        self.transport.write(self._kept.render(entry))  # type: ignore[union-attr]
+        self.transport.write(answer)  # type: ignore[union-attr]
 
     async def _watched(self, request: web.BaseRequest) -> web.StreamResponse:
         asked = self._asked

@@ -124,14 +124,18 @@ def _bound_reading(request: web.Request, response: web.StreamResponse) -> None:
 
 
 async def _mark(request: web.Request, response: web.StreamResponse) -> None:
-    """What every answer says. Content here comes from strangers: no browser may take it for a page of ours."""
     _bound_reading(request, response)
-    headers = response.headers
     if FACTS in request:
-        headers["X-Request-Id"] = request[FACTS].request_id
+        response.headers["X-Request-Id"] = request[FACTS].request_id
+    mark(request.path, response)
+
+
+def mark(path: str, response: web.StreamResponse) -> None:
+    """What every answer says. Content here comes from strangers: no browser may take it for a page of ours."""
+    headers = response.headers
     headers[hdrs.SERVER] = "regserver"
     headers["X-Content-Type-Options"] = "nosniff"
-    if request.path.startswith("/v2/"):
+    if path.startswith("/v2/"):
         headers["Docker-Distribution-Api-Version"] = "registry/2.0"
         headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
 
