@@ -67,6 +67,7 @@ from regserver.storage.sql.sqlite import SQLiteDatabase
 from regserver.storage.sql.turn import Turn
 from regserver.web import devguard, health, metrics, routing
 from regserver.web.context import Services
+from regserver.web.kept import KEPT, Kept
 
 if TYPE_CHECKING:
     from regserver.web.tracing import Tracing
@@ -138,6 +139,10 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
     regserver.console.mount(app)
     if settings.dev:
         app.middlewares.append(devguard.guard)  # innermost: a refusal is rendered like every other
+    if settings.kept_answers_bytes and isinstance(database, SQLiteDatabase):
+        plain = {} if settings.dev or settings.requests_per_second else app[routing.PLAIN]
+        app[KEPT] = Kept(database, app[health.LIFECYCLE], settings.kept_answers_bytes, plain, core.numbers)
+        app.on_cleanup.append(app[KEPT].close)
     app.cleanup_ctx.append(lifespan)
     return app
 

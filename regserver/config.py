@@ -70,6 +70,7 @@ class Settings:
     metrics_public: bool = False  # anybody who reaches the listener may read /metrics
     metrics_listen: tuple[str, int] | None = None  # /metrics is there, open, and nowhere else
     otel: bool = False  # traces go to OpenTelemetry
+    kept_answers_bytes: int = 16 * 2**20  # memory for answers that are given again as they were; 0: none are
     log_format: str = "text"
 
 
@@ -346,6 +347,14 @@ SETTINGS = (
     Setting("metrics-public", "metrics_public", "", switch, "false", "let anybody read /metrics, without a token"),
     Setting(
         "otel", "otel", "", switch, "false", "send traces to OpenTelemetry, as its own OTEL_* variables say; an extra"
+    ),
+    Setting(
+        "kept-answers-bytes",
+        "kept_answers_bytes",
+        "N",
+        whole(0, 2**32),
+        "16777216",
+        "memory for small answers that are asked for again; plain HTTP with the catalog in SQLite; 0 keeps none",
     ),
     Setting(
         "log-format",

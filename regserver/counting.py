@@ -48,8 +48,7 @@ class Cache(StrEnum):
 
     TOKENS = "tokens"  # signatures of bearer tokens that were verified before
     CREDENTIALS = "credentials"  # passwords
-    MANIFESTS = "manifests"
-    BLOBS = "blobs"
+    ANSWERS = "answers"  # small ones that stand under the exact head that asked for them
     EVENTS = "events"  # pages for followers that were in memory
 
 
@@ -76,13 +75,18 @@ class Numbers:
 
     def answer(self, method: str, route: str, status: int, seconds: float, received: int, sent: int) -> None:
         """A request has ended. ``route`` is a template, never a path."""
-        key = (method, route, f"{status // 100}xx")
-        row = self.answered.get(key)
-        if row is None:
-            row = self.answered[key] = Answered()
+        row = self.row(method, route, status)
         row.seconds.observe(seconds)
         row.received += received
         row.sent += sent
+
+    def row(self, method: str, route: str, status: int) -> Answered:
+        """Where requests of this kind are counted."""
+        key = (method, route, f"{status // 100}xx")
+        found = self.answered.get(key)
+        if found is None:
+            found = self.answered[key] = Answered()
+        return found
 
     def cached(self, cache: Cache, *, hit: bool) -> None:
         """Something was looked for in a cache."""

@@ -25,6 +25,7 @@ from regserver.config import Settings
 from regserver.web import metrics
 from regserver.web.connection import Connection, Room
 from regserver.web.health import LIFECYCLE
+from regserver.web.kept import KEPT, Kept, QuickConnection
 from regserver.web.serverkw import SERVER_KWARGS
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,8 @@ async def listen(
     """
     runner = make_runner(app)
     await runner.setup()
-    connections = _connections(runner, Room(min(settings.max_connections, (_open_files() - SPARE_FILES) // 2)))
+    room = Room(min(settings.max_connections, (_open_files() - SPARE_FILES) // 2))
+    connections = _connections(runner, room, app.get(KEPT) if context is None else None)
     options: dict[str, Any] = {
         "ssl": context,
         "ssl_handshake_timeout": HANDSHAKE_SECONDS if context else None,
@@ -144,10 +146,12 @@ def _open_files() -> int:
     return soft
 
 
-def _connections(runner: web.AppRunner, room: Room) -> Callable[[], Connection]:
+def _connections(runner: web.AppRunner, room: Room, kept: Kept | None = None) -> Callable[[], Connection]:
     manager = _manager(runner)
     loop = asyncio.get_running_loop()
     options = {name: value for name, value in SERVER_KWARGS.items() if name != "handler_cancellation"}  # the manager's
+    if kept is not None:
+        return lambda: QuickConnection(manager, room, kept, loop=loop, **options)
     return lambda: Connection(manager, room, loop=loop, **options)
 
 

@@ -79,10 +79,12 @@ Renew = Callable[[web.Request, Call, Mapping[str, Any]], Awaitable[Mapping[str, 
 class Route:
     """A row of a route table. ``path`` is aiohttp's pattern; ``{name}`` under /v2 is a repository, ``{registry_id}``
     under /v1 a registry: what a registry's API token is held against. ``renew`` makes what is secret of a POST's answer
-    again, for one that is repeated under its idempotency key."""
+    again, for one that is repeated under its idempotency key. ``kept``: a 200 is a function of the request and of what
+    it read, and so may be given again (web.kept)."""
 
     method: str
     path: str
     access: Access
     handler: Handler
     renew: Renew | None = None
+    kept: bool = False

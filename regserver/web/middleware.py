@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
@@ -128,30 +128,36 @@ def _bound_reading(request: web.Request, response: web.StreamResponse) -> None:
 
 
 async def _mark(request: web.Request, response: web.StreamResponse) -> None:
-    """What every answer says. Content here comes from strangers: no browser may take it for a page of ours."""
     _bound_reading(request, response)
-    headers = response.headers
     if FACTS in request:
-        headers["X-Request-Id"] = request[FACTS].request_id
+        response.headers["X-Request-Id"] = request[FACTS].request_id
+    mark(request.path, response)
+
+
+def mark(path: str, response: web.StreamResponse) -> None:
+    """What every answer says. Content here comes from strangers: no browser may take it for a page of ours."""
+    headers = response.headers
     headers[hdrs.SERVER] = "regserver"
     headers["X-Content-Type-Options"] = "nosniff"
-    if request.path.startswith("/v2/"):
+    if path.startswith("/v2/"):
         headers["Docker-Distribution-Api-Version"] = "registry/2.0"
         headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
 
 
 def _log(request: web.Request, facts: Facts, status: int, seconds: float) -> None:
     """Never a header, never a query: tokens and passwords live there."""
-    access.info(
-        "request",
-        extra={
-            "method": request.method,
-            "path": request.path[:PATH_LENGTH].encode("unicode_escape").decode(),
-            "status": status,
-            "received": request.content.total_bytes,
-            "sent": facts.sent or 0,
-            "ms": round(seconds * 1000, 1),
-            "subject": facts.subject,
-            "request_id": facts.request_id,
-        },
-    )
+    access.info("request", extra=fields(request, facts, status, seconds))
+
+
+def fields(request: web.Request, facts: Facts, status: int, seconds: float) -> dict[str, Any]:
+    """Of the line of one request."""
+    return {
+        "method": request.method,
+        "path": request.path[:PATH_LENGTH].encode("unicode_escape").decode(),
+        "status": status,
+        "received": request.content.total_bytes,
+        "sent": facts.sent or 0,
+        "ms": round(seconds * 1000, 1),
+        "subject": facts.subject,
+        "request_id": facts.request_id,
+    }

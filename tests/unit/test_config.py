@@ -48,6 +48,7 @@ EXAMPLES = {
     "requests-per-second": ("500", 500),
     "scrub-bytes-per-second": ("0", 0),
     "scrub-interval-seconds": ("3600", 3600),
+    "kept-answers-bytes": ("0", 0),
     "log-format": ("json", "json"),
     "database": ("postgresql://me:secret@db.example.com/catalog", "postgresql://me:secret@db.example.com/catalog"),
 }
