@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from regserver.config import Settings
 from regserver.content.notes import Notes
@@ -14,12 +15,20 @@ from regserver.counting import Numbers
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.audit import SERVER
 from regserver.model.events import EventType
-from regserver.storage.blobs.port import BlobStore, StoreFailed
+from regserver.storage.blobs.port import BlobStore, StoreFailed, Waiting
 from regserver.storage.catalog import events, usage
 from regserver.storage.sql.port import Database, Reader, Transaction
 
-Body = AsyncIterator[Sequence[bytes]]
-"""A request's bytes in batches of about 1 MiB; it raises if they end before they are complete."""
+Batch = Sequence[bytes] | Waiting
+"""What has arrived of a request's body: its bytes, or the socket in which they wait."""
+
+
+class Body(Protocol):
+    """A request's bytes in batches; it raises if they end before they are complete. The receiver closes it."""
+
+    def __aiter__(self) -> AsyncIterator[Batch]: ...
+
+    def aclose(self) -> Awaitable[None]: ...
 
 
 HOLD_SECONDS = 600  # how long a hold on the trash lives without being renewed

@@ -9,7 +9,7 @@ the file. The order of effects, which is the design (docs/gc-proof.md):
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,7 +19,7 @@ from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Caller, Target
 from regserver.model.digest import Algorithm, Digest
 from regserver.model.ids import new_secret
-from regserver.storage.blobs.port import Staged, StagingBusy, StagingGone, StoreFailed
+from regserver.storage.blobs.port import Staged, StagingBusy, StagingGone, StoreFailed, Waiting
 from regserver.storage.catalog import blobs, clock, garbage, repositories, uploads
 from regserver.storage.sql.port import DatabaseFailed, Transaction
 
@@ -208,13 +208,19 @@ class Uploads:
         if start is not None and start != staged.size:
             raise _out_of_order(target, upload_id, staged.size)
         received = 0
-        async for parts in body:
-            received += sum(map(len, parts))
-            if length is not None and received > length:
-                raise RegistryError(ErrorCode.SIZE_INVALID, {"claimed": length, "received": received})
-            await self._refuse_too_large(target, staged.size + sum(map(len, parts)))
-            await staged.write(parts)
-            self._core.notes.received(upload_id, target, caller, staged.size)
+        async with aclosing(body):
+            async for batch in body:
+                came = batch.count if isinstance(batch, Waiting) else sum(map(len, batch))
+                if length is not None and received + came > length:
+                    raise RegistryError(ErrorCode.SIZE_INVALID, {"claimed": length, "received": received + came})
+                await self._refuse_too_large(target, staged.size + came)
+                if isinstance(batch, Waiting):
+                    await staged.receive(batch)
+                    came = batch.taken
+                else:
+                    await staged.write(batch)
+                received += came
+                self._core.notes.received(upload_id, target, caller, staged.size)
         if length is not None and received != length:
             raise RegistryError(ErrorCode.SIZE_INVALID, {"claimed": length, "received": received})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,7 @@ def pusher(session: str = "one", *, shared: bool = False, subject: str = "alice"
     return Caller(Account(Kind.ADMIN, subject), session, shared)
 
 
-async def body(*parts: bytes) -> AsyncIterator[Sequence[bytes]]:
+async def body(*parts: bytes) -> AsyncGenerator[Sequence[bytes], None]:
     for part in parts:
         yield [part]
 
