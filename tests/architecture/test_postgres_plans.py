@@ -32,7 +32,7 @@ WALKS = {
     "figures._FIGURES: repositories_registry_id_name_key": "ten seconds apart at least, off the loop, for the metrics",
     "figures._FIGURES: blob_leases_by_epoch": "ten seconds apart at least, off the loop, for the metrics",
     "figures._FIGURES: manifest_leases_by_epoch": "ten seconds apart at least, off the loop, for the metrics",
-    "figures._FIGURES: trash_pkey": "ten seconds apart at least, off the loop, for the metrics",
+    "figures._FIGURES: trash_by_digest": "ten seconds apart at least, off the loop, for the metrics",
     "figures._FIGURES: uploads_by_epoch": "ten seconds apart at least, off the loop, for the metrics",
     "garbage.BATCH: trash_holds": "a row per backup that runs now",
     "garbage.BATCH: trash_by_digest": "stops at LIMIT, in the order of the folders",
