@@ -21,7 +21,7 @@ from regserver import __version__, logs
 from regserver.app import CANNOT_START, create_app, load_admin_token
 from regserver.auth import admin
 from regserver.config import Settings
-from regserver.web import metrics
+from regserver.web import metrics, siblings
 from regserver.web.connection import Connection, Room
 from regserver.web.health import LIFECYCLE
 from regserver.web.serverkw import SERVER_KWARGS
@@ -99,7 +99,7 @@ async def listen_for_metrics(app: web.Application, settings: Settings) -> web.Ap
     runner = web.AppRunner(metrics.alone(app), access_log=None, shutdown_timeout=CUT_SECONDS)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await web.TCPSite(runner, host, port, reuse_port=siblings.wanted(settings) or None).start()
     except OSError as error:
         await runner.cleanup()
         raise ServeFailed(f"cannot listen on {host}:{port} for --metrics-listen: {error.strerror or error}") from None

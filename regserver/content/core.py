@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from regserver.config import Settings
-from regserver.content.noting import Notes
+from regserver.content.notes import Notes
 from regserver.content.pulls import Pulls
 from regserver.counting import Numbers
 from regserver.errors import ErrorCode, RegistryError

@@ -215,7 +215,7 @@ async def test_who_reads_nothing_is_told_so_and_closed(live: Registry, monkeypat
 
 
 async def test_uploads_that_last_tell_how_far_they_are(guarded: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regserver.content.noting.FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("regserver.content.notes.FIRST_SECONDS", 0.0)
     await make_registry(guarded, "a")
     core = services_of(guarded).core
     content = make_content(3000)
