@@ -134,6 +134,7 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
     app = web.Application(client_max_size=settings.max_manifest_bytes)
     routing.build(app, services, metrics.placed(ROUTES, settings))
     health.install(app)
+    metrics.install(app)
     if tracing is not None:
         tracing.install(app)
     regserver.console.mount(app)

@@ -7,12 +7,17 @@ none gets lost; a reader in between may see the parts of one observation a momen
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field
 from enum import StrEnum
+from typing import Any
 
 REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64)
 COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+
+Dumped = dict[str, Any]
 
 
 class Histogram:
@@ -29,6 +34,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def add(self, counts: Sequence[int], total: float) -> None:
+        """What another one has observed."""
+        self.counts = [mine + others for mine, others in zip(self.counts, counts, strict=True)]
+        self.total += total
+
     @property
     def count(self) -> int:
         return sum(self.counts)
@@ -44,12 +54,11 @@ class Answered:
 
 
 class Cache(StrEnum):
-    """What is remembered to be faster. A new one is a new word here; ``hit`` and ``miss`` count themselves."""
+    """What is remembered to be faster. A new one is a new word here, and a call of ``Numbers.cached``."""
 
     TOKENS = "tokens"  # signatures of bearer tokens that were verified before
-    CREDENTIALS = "credentials"  # passwords
-    ANSWERS = "answers"  # small ones that stand under the exact head that asked for them
     EVENTS = "events"  # pages for followers that were in memory
+    ANSWERS = "answers"  # whole answers that were given before
 
 
 @dataclass(slots=True)
@@ -72,6 +81,7 @@ class Numbers:
         self.group_sizes = Histogram(GROUP_SIZES)
         self.commit_seconds = Histogram(COMMIT_SECONDS)
         self.collected = Collected()
+        self.running = self.followers = 0  # known to a sum alone: requests under way, streams of events
 
     def answer(self, method: str, route: str, status: int, seconds: float, received: int, sent: int) -> None:
         """A request has ended. ``route`` is a template, never a path."""
@@ -105,3 +115,37 @@ class Numbers:
         row.freed_bytes += freed_bytes
         row.blobs += blobs
         row.manifests += manifests
+
+    def dump(self, *, running: int, followers: int) -> Dumped:
+        """All of it, for another process: lists, texts and numbers."""
+        rows = [[*key, row.seconds.counts, row.seconds.total, row.received, row.sent] for key, row in self._rows()]
+        return {
+            "answered": rows,
+            "caches": {str(cache): both for cache, both in self.caches.items()},
+            "group_sizes": [self.group_sizes.counts, self.group_sizes.total],
+            "commit_seconds": [self.commit_seconds.counts, self.commit_seconds.total],
+            "collected": list(astuple(self.collected)),
+            "running": running,
+            "followers": followers,
+        }
+
+    def add(self, dumped: Dumped) -> None:
+        """What another process has counted. Raises KeyError, TypeError or ValueError for what no process of this
+        version says."""
+        for method, route, status, counts, total, received, sent in dumped["answered"]:
+            row = self.answered.setdefault((method, route, status), Answered())
+            row.seconds.add(counts, total)
+            row.received += received
+            row.sent += sent
+        for name, both in dumped["caches"].items():
+            mine = self.caches[Cache(name)]
+            mine[0], mine[1] = mine[0] + both[0], mine[1] + both[1]
+        self.group_sizes.add(*dumped["group_sizes"])
+        self.commit_seconds.add(*dumped["commit_seconds"])
+        self.running += dumped["running"]
+        self.followers += dumped["followers"]
+        summed = zip(astuple(self.collected), dumped["collected"], strict=True)
+        self.collected = Collected(*(mine + others for mine, others in summed))
+
+    def _rows(self) -> list[tuple[tuple[str, str, str], Answered]]:
+        return list(self.answered.items())  # in one step: requests go on beside who reads

@@ -22,7 +22,7 @@ from regserver import __version__, logs
 from regserver.announcing import ServeFailed, announce, cannot_listen, url_of
 from regserver.app import CANNOT_START, create_app, load_admin_token
 from regserver.config import Settings
-from regserver.web import metrics
+from regserver.web import metrics, siblings
 from regserver.web.connection import Connection, Room
 from regserver.web.health import LIFECYCLE
 from regserver.web.kept import KEPT, Kept, QuickConnection
@@ -107,15 +107,14 @@ async def listen(
 
 
 async def listen_for_metrics(app: web.Application, settings: Settings, worker: int = 0) -> web.AppRunner | None:
-    """On an address of its own, if it has one; each further worker on the next port. Raises ServeFailed."""
-    if settings.metrics_listen is None:
+    """On an address of its own, if it has one: of several workers on the first, who asks the others. Raises ServeFailed."""
+    if settings.metrics_listen is None or worker:
         return None
     host, port = settings.metrics_listen
-    port += worker if port else 0
     runner = web.AppRunner(metrics.alone(app), access_log=None, shutdown_timeout=CUT_SECONDS)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await web.TCPSite(runner, host, port, reuse_port=siblings.wanted(settings) or None).start()
     except OSError as error:
         await runner.cleanup()
         raise ServeFailed(f"cannot listen on {host}:{port} for --metrics-listen: {error.strerror or error}") from None

@@ -14,10 +14,12 @@ from aiohttp import hdrs, web
 from regserver import __version__
 from regserver.config import Settings
 from regserver.content.figures import Stock
-from regserver.counting import Histogram, Numbers
+from regserver.counting import Dumped, Histogram, Numbers
 from regserver.model.access import Access
-from regserver.web.context import SERVICES, Call, Route, Services
+from regserver.web import siblings
+from regserver.web.context import SERVICES, Call, Route
 from regserver.web.health import LIFECYCLE
+from regserver.web.siblings import SIBLINGS, Siblings
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -38,12 +40,14 @@ def count(request: web.Request, status: int, seconds: float, sent: int) -> None:
 
 async def show(request: web.Request, call: Call) -> web.Response:
     """The text format, version 0.0.4."""
-    return await _answer(call.services, request.app[LIFECYCLE].running)
+    return await _answer(request.app)
 
 
-async def _answer(services: Services, running: int) -> web.Response:
-    stock = await services.stock.take()
-    text = await asyncio.to_thread(_render, services, stock, running)  # the first time with an import of its library
+async def _answer(app: web.Application) -> web.Response:
+    services = app[SERVICES]
+    stock, numbers = await services.stock.take(), await app[SIBLINGS].all()
+    healthy = services.core.health.failure is None
+    text = await asyncio.to_thread(_render, numbers, stock, healthy)  # the first time with an import of its library
     headers = {hdrs.CONTENT_TYPE: "text/plain; version=0.0.4; charset=utf-8", hdrs.CACHE_CONTROL: "no-store"}
     return web.Response(body=text, headers=headers)
 
@@ -60,22 +64,35 @@ def placed(routes: Sequence[Route], settings: Settings) -> list[Route]:
     return [*others, Route("GET", PATH, access, show)]
 
 
+def install(app: web.Application) -> None:
+    """This process tells what it has counted, to those who serve the same address."""
+    services = app[SERVICES]
+
+    def tell() -> Dumped:
+        return services.core.numbers.dump(running=app[LIFECYCLE].running, followers=services.feed.followers)
+
+    app[SIBLINGS] = Siblings(services.settings.root, tell)
+    if siblings.wanted(services.settings):
+        app.on_startup.append(app[SIBLINGS].open)
+        app.on_cleanup.append(app[SIBLINGS].close)
+
+
 def alone(app: web.Application) -> web.Application:
     """What an address of its own serves: nothing but the numbers, to whoever reaches it."""
 
     async def answer(_: web.Request) -> web.Response:
-        return await _answer(app[SERVICES], app[LIFECYCLE].running)
+        return await _answer(app)
 
     separate = web.Application()
     separate.router.add_get(PATH, answer)
     return separate
 
 
-def _render(services: Services, stock: Stock | None, running: int) -> bytes:
+def _render(numbers: Numbers, stock: Stock | None, healthy: bool) -> bytes:
     from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Exported(lambda: _metrics(services, stock, running)))
+    registry.register(_Exported(lambda: _metrics(numbers, stock, healthy)))
     ProcessCollector(registry=registry)
     return bytes(generate_latest(registry))
 
@@ -85,14 +102,13 @@ class _Exported:
         self.collect = collect
 
 
-def _metrics(services: Services, stock: Stock | None, running: int) -> Iterator[Metric]:
-    core = services.core
+def _metrics(numbers: Numbers, stock: Stock | None, healthy: bool) -> Iterator[Metric]:
     yield _gauge("build_info", "The version that runs.", [({"version": __version__}, 1)])
-    yield _gauge("healthy", "1 while this process may take writes.", [({}, core.health.failure is None)])
-    yield _gauge("http_requests_in_flight", "Requests under way.", [({}, running)])
-    yield _gauge("events_followers", "Open streams of /v1/events.", [({}, services.feed.followers)])
-    yield from _of_requests(core.numbers)
-    yield from _of_this_process(core.numbers)
+    yield _gauge("healthy", "1 while this process may take writes.", [({}, healthy)])
+    yield _gauge("http_requests_in_flight", "Requests under way.", [({}, numbers.running)])
+    yield _gauge("events_followers", "Open streams of /v1/events.", [({}, numbers.followers)])
+    yield from _of_requests(numbers)
+    yield from _of_this_process(numbers)
     yield _gauge("catalog_up", "1 while the catalog can be read.", [({}, stock is not None)])
     if stock is not None:
         yield from _of_stock(stock)

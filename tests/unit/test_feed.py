@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from regserver.content import events as feeds
-from regserver.content.events import Chosen, Feed
+from regserver.content.events import Chosen, Feed, Page
 from regserver.storage.catalog.events import EventRow
 from support.store import Store, opened_store, pusher, target
 
@@ -78,6 +78,16 @@ async def test_who_comes_after_a_while_begins_with_the_present(store: Store) -> 
     await push(store, 3)
     async with feed.followed(), feed.followed():
         assert feed.last == (await ids(store))[-1]
+
+
+async def test_the_latest_are_so_many_and_end_with_the_newest(store: Store) -> None:
+    feed = Feed(store.core)
+    assert await feed.latest(3) == Page([], 0)
+    await push(store, 5)
+    every = await ids(store)
+    page = await feed.latest(3)
+    assert [row.id for row in page.rows] == every[-3:]
+    assert page.place == every[-1]
 
 
 @pytest.mark.parametrize(
