@@ -37,13 +37,13 @@ from regserver.content.collector import Collector, Progress
 from regserver.content.core import Core
 from regserver.content.events import Feed, Told
 from regserver.content.figures import Stocktaking
+from regserver.content.flushing import Flushing
 from regserver.content.housekeeping import Housekeeping
 from regserver.content.idempotency import ClaimingDatabase
 from regserver.content.jobs import Jobs
 from regserver.content.keeping import Keeper, Work, watched
 from regserver.content.listing import Listing
 from regserver.content.manifests import Manifests
-from regserver.content.noting import Noting
 from regserver.content.pace import Slowly, at_once
 from regserver.content.purge import Purge
 from regserver.content.rebuild import Rebuild, Rebuilt
@@ -118,7 +118,7 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         purge = Purge(core, collector)
         services = await _services(core, collector, purge, admin_token, Feed(core, told))
         schedule = CollectionSchedule(core, collector, services.jobs)
-        noting = Noting(core, flush=[services.api_tokens.flush, services.robots.flush])
+        flushing = Flushing(core, flush=[services.api_tokens.flush, services.robots.flush])
         housekeeping = Housekeeping(core, collector)
         await housekeeping.recover()  # from the tables alone, before the first request
         database.committed = core.numbers.committed
@@ -128,7 +128,7 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         keeper = Keeper(
             KeeperLock(settings.root), services.jobs, (housekeeping, purge, services.scrub, schedule, Saving(core))
         )
-        async with closing, _background((noting, services.feed, keeper), services.jobs, database):
+        async with closing, _background((flushing, services.feed, keeper), services.jobs, database):
             yield
 
     app = web.Application(client_max_size=settings.max_manifest_bytes)

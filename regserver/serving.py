@@ -13,7 +13,8 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
@@ -106,9 +107,9 @@ async def listen(
     return Listener(runner, servers)
 
 
-async def listen_for_metrics(app: web.Application, settings: Settings, worker: int = 0) -> web.AppRunner | None:
-    """On an address of its own, if it has one: of several workers on the first, who asks the others. Raises ServeFailed."""
-    if settings.metrics_listen is None or worker:
+async def listen_for_metrics(app: web.Application, settings: Settings) -> web.AppRunner | None:
+    """On an address of its own, if it has one, of which each worker has a share. Raises ServeFailed."""
+    if settings.metrics_listen is None:
         return None
     host, port = settings.metrics_listen
     runner = web.AppRunner(metrics.alone(app), access_log=None, shutdown_timeout=CUT_SECONDS)
@@ -187,21 +188,25 @@ def run_to_its_end(serving: Coroutine[Any, Any, None]) -> int:
 async def serve(settings: Settings, admin_token: str) -> None:
     """Serves until SIGTERM or SIGINT, then drains. A second signal ends at once: the store needs no goodbye."""
     stopping = _on_signals()
+    async with served(settings, admin_token) as (_, listener):
+        address = listener.addresses[0]
+        logger.info(
+            "listening", extra={"version": __version__, "address": url_of(settings, address), "root": settings.root}
+        )
+        announce(settings, address)
+        await stopping.wait()
+
+
+@asynccontextmanager
+async def served(
+    settings: Settings, admin_token: str, sockets: Sequence[socket.socket] | None = None
+) -> AsyncIterator[tuple[web.Application, Listener]]:
+    """A whole server, from what it opens to the way out; of a process of its own, or of a worker on bound sockets."""
     context = tls_context(settings)  # before anything is opened
     app = await create_app(settings, admin_token=admin_token)
-    listener = await listen(app, settings, context)
-    address = listener.addresses[0]
+    listener = await listen(app, settings, context, sockets)
     numbers = await listen_for_metrics(app, settings)
-    logger.info(
-        "listening", extra={"version": __version__, "address": url_of(settings, address), "root": settings.root}
-    )
-    announce(settings, address)
-    await stopping.wait()
-    await part(listener, settings, numbers)
-
-
-async def part(listener: Listener, settings: Settings, numbers: web.AppRunner | None) -> None:
-    """The way out, told in the log."""
+    yield app, listener
     logger.info("shutting down", extra={"drain_seconds": settings.drain_seconds})
     if not await listener.close(settings.drain_seconds):
         logger.warning("requests were cut: they did not end within the drain time")

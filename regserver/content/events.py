@@ -158,15 +158,6 @@ class Feed:
             return Page([], last, lost=True)
         return Page(rows, rows[-1].id if rows else place, lost=0 < place < oldest - 1)
 
-    async def latest(self, count: int) -> Page:
-        """At most so many of the newest events, whoever may see them, up to the newest id. Raises DatabaseFailed."""
-
-        async def body(reader: Reader) -> Page:
-            last = await events.last(reader)
-            return Page(await events.after(reader, max(0, last - count), count), last)
-
-        return await self._core.db.read(body)
-
     async def news(self, place: int, seconds: float) -> bool:
         """Whether anything follows a place, after waiting so long for it."""
         return self._last > place or await set_within(self._news, seconds)

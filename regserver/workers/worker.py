@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from regserver import logs, serving
-from regserver.app import create_app, load_admin_token
+from regserver.app import load_admin_token
 from regserver.cli.exits import USAGE
 from regserver.config import ConfigError
 from regserver.content.core import Health
@@ -43,18 +43,13 @@ async def serve(order: Order, admin_token: str, end: socket.socket, doors: Seque
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: None)
-    settings = order.settings
-    context = serving.tls_context(settings)
-    app = await create_app(settings, admin_token=admin_token)
-    listener = await serving.listen(app, settings, context, doors)
-    numbers = await serving.listen_for_metrics(app, settings, order.index)
-    end.setblocking(False)
-    health = app[SERVICES].core.health
-    health.tell = lambda reason: channel.tell(end, channel.FAILED + reason.encode())
-    channel.tell(end, channel.READY)
-    logger.info("worker serves", extra={"worker": order.index})
-    await _told_to_stop(end, health)
-    await serving.part(listener, settings, numbers)
+    async with serving.served(order.settings, admin_token, doors) as (app, _):
+        end.setblocking(False)
+        health = app[SERVICES].core.health
+        health.tell = lambda reason: channel.tell(end, channel.FAILED + reason.encode())
+        channel.tell(end, channel.READY)
+        logger.info("worker serves", extra={"worker": order.index})
+        await _told_to_stop(end, health)
 
 
 async def _told_to_stop(end: socket.socket, health: Health) -> None:

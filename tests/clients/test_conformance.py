@@ -29,6 +29,12 @@ def test_it_passes_with_two_workers_too(name: str, tmp_path: Path) -> None:
     expect_clean(profile, run_here(profile, tmp_path, tmp_path / "results", workers=2))
 
 
+def test_it_passes_with_two_workers_and_the_catalog_on_postgresql(tmp_path: Path) -> None:
+    (profile,) = (profile for profile in PROFILES if profile.name == "1.1-all")
+    database = postgres.server().new_schema()
+    expect_clean(profile, run_here(profile, tmp_path, tmp_path / "results", database=database, workers=2))
+
+
 def expect_clean(profile: Profile, outcome: Outcome) -> None:
     assert outcome.clean, f"{outcome.failed} failed, {outcome.errors} errors, {outcome.skipped} skipped:\n" + "\n".join(
         outcome.unhappy

@@ -143,7 +143,8 @@ class GroupCommit:
             free = self._pragma("freelist_count")
             if free * 4 > self._pragma("page_count"):
                 # As a script: execute() takes one step of a statement without columns, which gives back one page.
-                self._connection.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES_PER_SLICE})")
+                with self._turn():
+                    self._connection.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES_PER_SLICE})")
                 self._untidy = self._pragma("freelist_count") < free  # a file made without auto_vacuum stays as it is
             self._pragma("wal_checkpoint(PASSIVE)")
         except Exception:  # another process is writing, or the disk fails: the next write will tell
