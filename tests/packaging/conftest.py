@@ -14,6 +14,7 @@ import pytest
 from support.environment import clean_environment
 
 PROJECT = Path(__file__).resolve().parents[2]
+BUILD_SECONDS = 1200  # the first test of a module waits for what it needs
 # What every program of a Linux with this C library finds. All else must be in the file.
 C_LIBRARY = (
     *("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1", "libresolv.so.2"),
@@ -26,6 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
 
 
 @pytest.fixture(scope="session")
