@@ -32,6 +32,7 @@ from regserver.model.names import RepositoryName, Tag
 _JOBS = 4
 _FAILURES_SHOWN = 20
 _HUB = "https://index.docker.io/v1/"  # docker's own name for docker.io in its config
+_HUB_HOSTS, _HUB_SERVER = frozenset({"docker.io", "index.docker.io"}), "https://registry-1.docker.io"
 _SPECIAL = frozenset("*?[")
 
 EXAMPLES = (
@@ -76,6 +77,8 @@ def import_registry(session: Session, options: argparse.Namespace) -> None:
     """Image after image, several tags at once. What fails is left out and named at the end; exit code 1 then."""
     began = time.monotonic()
     server = settings.server_url(options.source_registry)
+    if urlsplit(server).netloc in _HUB_HOSTS:
+        server = _HUB_SERVER
     source = Remote(server, _credentials(session, options, server))
     names = _names(source, options.images)
     if options.dry_run:
@@ -175,7 +178,9 @@ def _found(source: Remote, name: str, options: argparse.Namespace) -> _Found:
     try:
         target = RepositoryName.parse(f"{options.into}/{name}" if options.into else name)
     except RegistryError:
-        hint = "--into REGISTRY puts it below a registry of your choice"
+        hint = (
+            "tags are chosen with --tag" if ":" in name else "--into REGISTRY puts it below a registry of your choice"
+        )
         raise CommandError(f"{plain(name[:80])} is no name for an image here", USAGE, hint=hint) from None
     tags = [tag for tag in source.tags(name) if _is_tag(tag)]
     return _Found(name, target, tags, [tag for tag in tags if _matches(tag, options.tags)])

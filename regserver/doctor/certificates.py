@@ -7,6 +7,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cryptography import x509
+
 from regserver.doctor.findings import Findings, error, ok, warning
 
 EARLY_DAYS = 21  # automatic renewal has failed for a week by then: it starts at thirty
@@ -29,8 +31,6 @@ def until(check: str, end: datetime) -> Findings:
 
 def look_at_files(certificate: Path, key: Path, host: str | None) -> Findings:
     """The pair that ``serve`` would be given; ``host`` is the public name, where one is set."""
-    from cryptography import x509
-
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
         chain = x509.load_pem_x509_certificates(certificate.read_bytes())
@@ -52,10 +52,7 @@ def look_at_files(certificate: Path, key: Path, host: str | None) -> Findings:
                     f"get one whose names include {host}, or change --public-url")  # fmt: skip
 
 
-def _names(leaf: object) -> list[str]:
-    from cryptography import x509
-
-    assert isinstance(leaf, x509.Certificate)  # noqa: S101 - for the type alone
+def _names(leaf: x509.Certificate) -> list[str]:
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

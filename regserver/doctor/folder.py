@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from regserver.cli.words import plain, size
-from regserver.config import Settings
+from regserver.config import Settings, is_loopback
 from regserver.doctor.certificates import look_at_files
 from regserver.doctor.findings import Findings, error, ok, warning
 from regserver.storage import belonging
@@ -176,6 +176,10 @@ def _settings(settings: Settings) -> Findings:
     if {"0.0.0.0/0", "::/0"} & set(settings.trusted_proxies):
         yield error("settings", "--trusted-proxies trusts everybody: whoever asks can claim any address",
                     "name the proxy's own address, such as 127.0.0.1")  # fmt: skip
+    is_behind = bool(settings.public_url) and settings.tls_cert is None and is_loopback(settings.host)
+    if is_behind and not settings.trusted_proxies:
+        yield warning("settings", "no proxy is trusted: limits and the audit log see its address for everybody's",
+                      "serve with --trusted-proxies 127.0.0.1, and let the proxy set X-Forwarded-For")  # fmt: skip
     if settings.public_url and settings.public_url.startswith("http://") and settings.tls_cert:
         yield error("settings", "--public-url is http, and the server speaks https", "let it begin with https://")
 

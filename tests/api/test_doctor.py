@@ -180,6 +180,13 @@ def test_trusting_everybody_is_a_mistake(doctor: Doctor, more: tuple[str, ...]) 
     assert doctor(*more)[1]["settings"][0] == "error"
 
 
+def test_a_proxy_that_nobody_trusts_is_named(doctor: Doctor) -> None:
+    behind = ("--public-url", "https://registry.example.com")
+    code, found = doctor(*behind)
+    assert (code, found["settings"][0], "--trusted-proxies" in found["settings"][2]) == (0, "warning", True)
+    assert doctor(*behind, "--trusted-proxies", "127.0.0.1") == (0, {})
+
+
 def test_a_server_that_is_none_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--server", "ftp://x"]) == 2
     assert "must be http" in capsys.readouterr().err

@@ -137,6 +137,12 @@ def test_a_redirect_is_followed_without_what_was_meant_for_the_registry(there: E
     assert there.asked[-1] == ("/v2/b", "Bearer ready")
 
 
+def test_a_redirect_out_of_the_web_is_not_followed(there: Elsewhere, source: Remote) -> None:
+    there.give("/v2/a/blobs/sha256:1", status=307, Location="ftp://127.0.0.1:1/blob")
+    with pytest.raises(CommandError, match="answers 307"):
+        next(source.blob("a", "sha256:1"))
+
+
 def test_a_manifest_is_hashed_whatever_the_registry_says(there: Elsewhere, source: Remote) -> None:
     content = b'{"mediaType": "application/vnd.oci.image.index.v1+json"}'
     digest = str(Digest.of(content))
@@ -180,6 +186,17 @@ def test_a_copy_that_lost_its_source_says_that_it_can_be_run_again(capsys: pytes
         url = gone.url
     assert main(["import", "--from", url, "--image", "app"]) == UNREACHABLE
     assert "run the same command again when it is back" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "hint"), [("app:v1", "chosen with --tag"), ("UPPER/app", "--into REGISTRY")])
+def test_a_name_that_is_none_here_is_left_out_and_said(
+    name: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["import", "--from", "http://127.0.0.1:1", "--image", name]) == FAILED
+    shown = capsys.readouterr()
+    assert f"not copied: {name}: {name} is no name for an image here" in shown.err
+    assert hint in shown.err
+    assert "0 tags copied" in shown.out
 
 
 def test_referrers_are_asked_for_once_where_the_question_is_unknown(there: Elsewhere, source: Remote) -> None:

@@ -99,6 +99,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 
 def run_by(line: str) -> Iterator[list[str]]:
+    line = re.sub(r"\d?>&\d|(?<=\s)\d(?=>)", " ", line)  # 2>&1, 2> log
     lexer = shlex.shlex(line, posix=True, punctuation_chars="<>|&;()")
     lexer.whitespace_split, lexer.commenters = True, "#"
     found: list[list[str]] = [[]]
