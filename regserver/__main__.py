@@ -15,6 +15,7 @@ from regserver.cli.parsing import Argument, Arguments, Commands, text
 from regserver.cli.words import count as whole
 from regserver.config import DATABASE, ROOT, SETTINGS, ConfigError, Setting, Settings
 from regserver.loading import load
+from regserver.starting import swift_imports
 
 SERVE_EXAMPLES = """examples:
   regserver serve --dev --root ./regserver-data
@@ -183,7 +184,8 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _serve(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    from regserver import logs, serving
+    with swift_imports():
+        from regserver import logs, serving
 
     logs.configure(settings.log_format)
     return serving.run(settings)
