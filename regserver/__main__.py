@@ -16,6 +16,7 @@ from regserver.cli.parsing import Argument, Arguments, Commands, text
 from regserver.cli.words import count as whole
 from regserver.config import DATABASE, ROOT, SETTINGS, ConfigError, Setting, Settings
 from regserver.loading import load
+from regserver.starting import swift_imports
 from regserver.workers import WORKER
 
 SERVE_EXAMPLES = """examples:
@@ -216,7 +217,8 @@ def _serve(options: argparse.Namespace) -> int:
         from regserver.workers import supervisor
 
         return supervisor.run(settings)
-    from regserver import serving
+    with swift_imports():
+        from regserver import serving
 
     return serving.run(settings)
 

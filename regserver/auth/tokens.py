@@ -32,6 +32,7 @@ _REQUIRED = ["exp", "iat", "nbf", "iss", "aud", "sub", "jti"]
 # The header is parsed before its signature is known: at 512 characters it cannot nest deep enough to harm.
 _FORM = re.compile(r"[A-Za-z0-9_-]{1,512}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _REMEMBERED = 4096
+_ALGORITHMS = ("ES256", "RS256")  # the latter of tokens that a version before this one has issued
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class Tokens:
             "version": binding.version,
             "access": _access_claim(scopes),
         }
-        header = {"alg": "RS256", "kid": key_id, "typ": TYPE}
+        header = {"alg": "ES256", "kid": key_id, "typ": TYPE}
         return jws.sign(self._keys, key_id, header, jws.compact(claims)), lifetime
 
     async def verify(self, token: str) -> Bearer:
@@ -106,7 +107,8 @@ class Tokens:
         return bearer
 
     async def _verified(self, token: str) -> Bearer:
-        """The algorithm is a literal and the key one of our own (CVE-2022-29217, CVE-2025-24976, CVE-2026-48523)."""
+        """The algorithm is one of two literals, each with a key of its own kind, and the key one of our own
+        (CVE-2022-29217, CVE-2025-24976, CVE-2026-48523)."""
         import jwt  # 0.1 s, and a server that is only pushed to with Basic never needs it
 
         form = _FORM.fullmatch(token)
@@ -115,16 +117,18 @@ class Tokens:
         installation = await accounts.installation_id(self._core.db)
         try:
             header = jwt.get_unverified_header(token)
-            key_id = header.get("kid")
+            key_id, algorithm = header.get("kid"), header.get("alg")
             # jwk, jku, x5c, x5u, crit, b64: a header of ours never holds them, so none is looked at.
             if header.keys() != _HEADER or header["typ"] != TYPE or not isinstance(key_id, str):
+                raise Unauthorized(error="invalid_token")
+            if algorithm not in _ALGORITHMS:
                 raise Unauthorized(error="invalid_token")
             if not await accounts.is_known_key(self._core.db, key_id):
                 raise Unauthorized(error="invalid_token")
             claims = jwt.decode(
                 token,
-                self._keys.public(key_id),
-                algorithms=["RS256"],
+                self._keys.token_public(key_id) if algorithm == "ES256" else self._keys.public(key_id),
+                algorithms=[algorithm],
                 issuer=installation,
                 audience=_audience(installation),
                 leeway=LEEWAY_SECONDS,

@@ -12,11 +12,12 @@ from typing import Any
 import jwt
 import pytest
 import pytest_asyncio
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256, SHA512
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from regserver.auth import tokens as tokens_module
+from regserver.auth.keys import derived
 from regserver.auth.scopes import Scopes
 from regserver.auth.tokens import TYPE, Binding, Tokens
 from regserver.errors import Unauthorized
@@ -54,7 +55,7 @@ async def test_a_token_carries_what_the_specification_asks_for(house: House) -> 
     token = await house.draw_token(*await house.robots.credentials(registry), "a/api:pull,push", "a/web:pull")
     header, claims = parts_of(token)
     installation = await house.installation()
-    assert header == {"alg": "RS256", "kid": await house.active_key(), "typ": TYPE}
+    assert header == {"alg": "ES256", "kid": await house.active_key(), "typ": TYPE}
     assert (claims["iss"], claims["aud"], claims["sub"]) == (installation, f"{installation}/tokens", "robot$a")
     assert claims["exp"] - claims["iat"] == 300
     assert claims["nbf"] == claims["iat"]
@@ -156,6 +157,46 @@ async def test_cve_2026_48523_only_rs256_counts_whatever_the_header_states(
     else:
         signature = key.sign(signed.encode(), padding.PKCS1v15(), SHA512())
     await refuses(house, f"{signed}.{segment(signature)}")
+
+
+async def test_a_token_of_an_earlier_version_is_still_good(house: House) -> None:
+    header, claims = parts_of(await house.draw_token())
+    key = house.keys.private(await house.active_key())
+    earlier = signed_by(key, {**header, "alg": "RS256"}, claims)
+    assert (await house.tokens.verify(earlier)).session == claims["jti"]
+
+
+@pytest.mark.parametrize("stated", ["RS256", "ES256", "ES384", "ES256K"])
+async def test_a_signature_of_one_kind_does_not_pass_for_the_other(house: House, stated: str) -> None:
+    header, claims = parts_of(await house.draw_token())
+    key_id = await house.active_key()
+    signed = f"{segment({**header, 'alg': stated})}.{segment(claims)}"
+    right = {"RS256": house.keys.sign, "ES256": house.keys.sign_token}.get(stated)
+    for sign in (house.keys.sign, house.keys.sign_token):
+        token = f"{signed}.{segment(sign(key_id, signed.encode()))}"
+        if sign == right:
+            assert (await house.tokens.verify(token)).session == claims["jti"]
+        else:
+            await refuses(house, token)
+
+
+async def test_a_signature_on_the_same_curve_by_another_key_is_refused(house: House) -> None:
+    header, claims = parts_of(await house.draw_token())
+    await refuses(house, jwt.encode(claims, ec.generate_private_key(ec.SECP256R1()), "ES256", headers=header))
+
+
+@pytest.mark.parametrize(
+    "signature", [b"", bytes(64), b"\xff" * 64, bytes(63), bytes(65), b"\x30\x06\x02\x01\x01\x02\x01\x01"]
+)
+async def test_what_is_no_signature_on_the_curve_is_refused(house: House, signature: bytes) -> None:
+    signed = (await house.draw_token()).rpartition(".")[0]
+    await refuses(house, f"{signed}.{segment(signature)}")
+
+
+async def test_the_derived_key_is_always_the_same_one_and_each_key_s_own(house: House) -> None:
+    key, other = house.keys.private(await house.active_key()), attackers_key()
+    numbers = [derived(each).private_numbers() for each in (key, key, other)]
+    assert numbers[0] == numbers[1] != numbers[2]
 
 
 def attackers_key() -> rsa.RSAPrivateKey:
