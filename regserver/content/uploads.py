@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from regserver.content import leasing, quarantine, quota
-from regserver.content.core import Body, Core, Usage
+from regserver.content.core import Batch, Body, Core, Usage
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Caller, Target
 from regserver.model.digest import Algorithm, Digest
@@ -38,6 +38,13 @@ def _out_of_order(target: Target, upload_id: str, size: int) -> RegistryError:
     # end-5: 416 tells the client where the session stands.
     headers = {"Range": f"0-{max(size - 1, 0)}", "Location": f"/v2/{target.name}/blobs/uploads/{upload_id}"}
     return RegistryError(ErrorCode.RANGE_INVALID, {"offset": size}, headers=headers)
+
+
+def _expected(batch: Batch) -> int:
+    """How many bytes it will certainly be, if the sender does as it said."""
+    if isinstance(batch, Waiting):
+        return batch.count if batch.framing is None else 0
+    return sum(map(len, batch))
 
 
 class Uploads:
@@ -210,13 +217,14 @@ class Uploads:
         received = 0
         async with aclosing(body):
             async for batch in body:
-                came = batch.count if isinstance(batch, Waiting) else sum(map(len, batch))
+                came = _expected(batch)
                 if length is not None and received + came > length:
                     raise RegistryError(ErrorCode.SIZE_INVALID, {"claimed": length, "received": received + came})
                 await self._refuse_too_large(target, staged.size + came)
                 if isinstance(batch, Waiting):
                     await staged.receive(batch)
                     came = batch.taken
+                    await self._refuse_too_large(target, staged.size)
                 else:
                     await staged.write(batch)
                 received += came

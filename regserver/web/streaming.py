@@ -32,8 +32,7 @@ def body(request: web.Request, settings: Settings) -> Body:
     connection or the framing ends before the body does. What had arrived by then is handed on first.
     """
     _refuse_coded(request)
-    taken = take_over(request, settings.body_idle_seconds)
-    return _batches(request, settings) if taken is None else taken
+    return take_over(request, _batches(request, settings), settings.body_idle_seconds)
 
 
 async def read(

@@ -16,7 +16,7 @@ from regserver.web import takeover
 from regserver.web.health import LIFECYCLE
 from support.pushing import Registry, digest_of, make_content, start_upload
 from support.registry import ADMIN, served_app, until
-from support.wire import CLOSE, EXPECT, Wire, connected, head, length
+from support.wire import CHUNKED, CLOSE, EXPECT, Wire, connected, head, length
 
 SIZE = 5_000_000
 ASKED = head("GET", "/v2/")
@@ -246,3 +246,76 @@ async def test_a_full_disk_refuses_the_body_and_keeps_what_it_took(
     answer = await registry.send("PUT", location, query={"digest": digest_of(content)}, data=content[size:])
     assert answer.status == 201
     assert await pulled(registry, content)
+
+
+def chunked(content: bytes, size: int = 32_768, extension: str = "") -> bytes:
+    """Without the last chunk."""
+    pieces = (content[start : start + size] for start in range(0, len(content), size))
+    return b"".join(f"{len(piece):x}{extension}\r\n".encode() + piece + b"\r\n" for piece in pieces)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [10_000, 32_768, 100_000])
+async def test_a_chunked_body_and_the_requests_behind_it_arrive_in_one_stream(registry: Registry, size: int) -> None:
+    content = (ASKED * (2 * SIZE // len(ASKED))).encode()
+    location = await start_upload(registry, "a/b")
+    async with connected(registry) as wire:
+        await wire.send(head("PATCH", location, CHUNKED), chunked(content, size), LAST_CHUNK, ASKED, ASKED)
+        assert [(await wire.answer()).status for _ in range(3)] == [202, 200, 200]
+        await wire.send(head("PUT", f"{location}?digest={digest_of(content)}", length(0), CLOSE))
+        assert (await wire.answer()).status == 201
+        assert await wire.rest() == b""
+    assert await pulled(registry, content)
+
+
+async def test_extensions_and_trailers_are_no_part_of_a_body(registry: Registry) -> None:
+    content = make_content(2 * SIZE)
+    location = await start_upload(registry, "a/b")
+    async with connected(registry) as wire:
+        early, late = chunked(content[:SIZE]), chunked(content[SIZE:], extension=";a=b")
+        await wire.send(head("PUT", f"{location}?digest={digest_of(content)}", CHUNKED), early, late)
+        await wire.send("0;last\r\nX-Checksum: 1\r\n", "\r\n", ASKED)
+        assert [(await wire.answer()).status for _ in range(2)] == [201, 200]
+    assert await pulled(registry, content)
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n", b"\r\n8000", b"\r\nzz\r\n", b"\r\n5;a\nb\r\n"])
+async def test_a_chunked_body_that_ends_early_or_lies_is_never_taken_as_the_end(registry: Registry, end: bytes) -> None:
+    content = make_content(2 * SIZE)
+    location = await start_upload(registry, "a/b")
+    async with connected(registry) as wire:
+        await wire.send(head("PUT", f"{location}?digest={digest_of(content)}", CHUNKED), chunked(content)[:-2], end)
+        wire.writer.write_eof()
+        assert (await wire.rest())[:12] in (b"", b"HTTP/1.1 400")
+    assert not await pulled(registry, content)
+    await arrived(registry, location, len(content))
+    assert (await registry.send("PUT", location, query={"digest": digest_of(content)})).status == 201
+
+
+async def test_a_chunked_body_that_falls_silent_is_told_so_after_what_came_was_kept(root: Path) -> None:
+    content = make_content(2 * SIZE)
+    async with served_app(root, dev=True, body_idle_seconds=0.3) as client:
+        registry = Registry(client)
+        location = await start_upload(registry, "a/b")
+        async with connected(registry) as wire:
+            await wire.send(head("PATCH", location, CHUNKED), chunked(content))
+            answer = await wire.answer()
+            assert (answer.status, answer.headers["connection"]) == (408, "close")
+        assert (await registry.send("GET", location)).headers["Range"] == f"0-{len(content) - 1}"
+
+
+async def test_a_chunked_body_that_passes_the_limit_is_refused_and_what_is_left_of_it_is_no_request(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(takeover, "TURN_OF_CHUNKS", 100_000)
+    content = make_content(SIZE) + (ASKED * (300_000 // len(ASKED))).encode()
+    async with served_app(root, dev=True, max_upload_bytes=SIZE) as client:
+        registry = Registry(client)
+        location = await start_upload(registry, "a/b")
+        async with connected(registry) as wire:
+            wire.writer.write(head("PATCH", location, CHUNKED).encode() + chunked(content) + LAST_CHUNK)
+            answer = await wire.answer()
+            assert (answer.status, answer.headers["connection"]) == (413, "close")
+            assert await wire.rest() == b""

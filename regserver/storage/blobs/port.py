@@ -58,14 +58,24 @@ class Rehashed:
     size: int
 
 
+class Framing(Protocol):
+    """Tells an upload's bytes from what stands between them. ``complete``: there are no more."""
+
+    complete: bool
+
+    def decode(self, received: memoryview) -> list[memoryview]: ...
+
+
 @dataclass(slots=True)
 class Waiting:
-    """Bytes that wait in a socket, which does not block. At most ``count`` of them are the upload's.
+    """Bytes that wait in a socket, which does not block. At most ``count`` of them are the upload's; where there is a
+    ``framing``, those that it finds, and it may come to its end in more than ``count``.
 
     What became of them: ``taken``, how many are in the file; ``dry``, no more waited; ``ended``, no more will come."""
 
     fd: int
     count: int
+    framing: Framing | None = None
     taken: int = 0
     dry: bool = False
     ended: bool = False

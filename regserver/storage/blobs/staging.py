@@ -6,6 +6,7 @@ import asyncio
 import errno
 import fcntl
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from regserver.model.digest import Algorithm, Digest
 from regserver.storage.blobs.disk import Disk, open_directory, refusing
 from regserver.storage.blobs.hashes import RunningHash, RunningHashes
 from regserver.storage.blobs.layout import Layout
-from regserver.storage.blobs.port import StagingBusy, StagingGone, StoreFailed, Waiting
+from regserver.storage.blobs.port import Framing, StagingBusy, StagingGone, StoreFailed, Waiting
 from regserver.storage.blobs.splicing import Pipe, Pipes
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ READ_BYTES = 256 * 2**10  # stays in the processor's own memory between the copy
 JOB_BYTES = 64 * 2**20  # what one job reads before another gets the thread
 TURN_SECONDS = 0.2  # how long one upload may keep a thread while others wait
 FLUSH_BYTES = 8 * 2**20  # what is sent on to the disk at a time, long before publish waits for it
+_local = threading.local()
 MAX_PARTS = os.sysconf("SC_IOV_MAX")
 
 
@@ -114,14 +116,15 @@ class FilesystemStaged:
             await self._run(lambda: self._append_and_flush(parts))
         else:
             await self._settled()
-            self._append(parts)
+            self._append(self._fd, parts)
 
     async def receive(self, waiting: Waiting) -> None:
-        await _done(self._job)
+        await (_done(self._job) if waiting.framing is None else self._settled())  # what is decoded is hashed at once
         self._job = self._parts.jobs.start(partial(self._take, self._fd, waiting))
         await asyncio.shield(self._job)
-        if self._running is not None and (self._hashing is None or self._hashing.done()):
-            self._hashing = self._parts.jobs.start(partial(self._hash_on, self._fd, self._running))
+        running = self._running
+        if running is not None and running.counted < self._size and (self._hashing is None or self._hashing.done()):
+            self._hashing = self._parts.jobs.start(partial(self._hash_on, self._fd, running))
 
     async def digest(self, algorithm: Algorithm) -> Digest:
         await self._settled()
@@ -169,7 +172,7 @@ class FilesystemStaged:
         return await asyncio.shield(job)
 
     def _append_and_flush(self, parts: Sequence[bytes]) -> None:
-        self._append(parts)
+        self._append(self._fd, parts)
         self._flush(self._fd)
 
     def _flush(self, fd: int) -> None:
@@ -177,19 +180,19 @@ class FilesystemStaged:
             self._parts.disk.begin_writeback(fd, self._flushed, self._size - self._flushed)
             self._flushed = self._size
 
-    def _append(self, parts: Sequence[bytes]) -> None:
+    def _append(self, fd: int, parts: Sequence[bytes | memoryview]) -> None:
         before = self._size
         with refusing("write"):
             try:
-                self._write_all(deque(memoryview(part) for part in parts if part))
+                self._write_all(fd, deque(memoryview(part) for part in parts if part))
             finally:
-                self._size = os.fstat(self._fd).st_size
+                self._size = os.fstat(fd).st_size
         if self._running is not None and self._running.counted == before:  # else it is behind, and reads the file
             self._running.update(parts)
 
-    def _write_all(self, views: deque[memoryview]) -> None:
+    def _write_all(self, fd: int, views: deque[memoryview]) -> None:
         while views:
-            written = self._parts.disk.writev(self._fd, list(islice(views, MAX_PARTS)))
+            written = self._parts.disk.writev(fd, list(islice(views, MAX_PARTS)))
             if written <= 0:
                 raise OSError(errno.EIO, "nothing was written")
             while views and written >= len(views[0]):
@@ -200,12 +203,33 @@ class FilesystemStaged:
     def _take(self, fd: int, waiting: Waiting) -> None:
         until = time.monotonic() + TURN_SECONDS
         try:
-            with refusing("receive"), self._parts.pipes.one() as pipe:
-                while waiting.taken < waiting.count and time.monotonic() < until and self._fill(pipe, fd, waiting):
-                    pass
+            with refusing("receive"):
+                if waiting.framing is not None:
+                    self._decode(fd, waiting, waiting.framing, until)
+                    return
+                with self._parts.pipes.one() as pipe:
+                    while waiting.taken < waiting.count and time.monotonic() < until and self._fill(pipe, fd, waiting):
+                        pass
         finally:
             self._size = os.fstat(fd).st_size
-        self._flush(fd)
+            self._flush(fd)
+
+    def _decode(self, fd: int, waiting: Waiting, framing: Framing, until: float) -> None:
+        buffer = _buffer()
+        while waiting.taken < waiting.count and time.monotonic() < until and not framing.complete:
+            try:
+                came = os.readv(waiting.fd, [buffer])
+            except BlockingIOError:
+                waiting.dry = True
+                return
+            except OSError:
+                came = 0
+            if not came:
+                waiting.ended = True
+                return
+            parts = framing.decode(buffer[:came])
+            self._append(fd, parts)
+            waiting.taken += sum(map(len, parts))
 
     def _fill(self, pipe: Pipe, fd: int, waiting: Waiting) -> bool:
         """One pipe full. False where no more waits."""
@@ -227,7 +251,7 @@ class FilesystemStaged:
 
     def _hash_on(self, fd: int, running: RunningHash) -> None:
         """Hashes what is in the file, until there is no more or others wait for the thread."""
-        buffer, until = memoryview(bytearray(READ_BYTES)), running.counted + JOB_BYTES
+        buffer, until = _buffer(), running.counted + JOB_BYTES
         while running.counted < min(self._size, until):
             with refusing("read an upload again"):
                 count = os.preadv(fd, [buffer[: self._size - running.counted]], running.counted)
@@ -259,6 +283,14 @@ class FilesystemStaged:
             with suppress(OSError):
                 self._parts.disk.unlink(self._path)
             raise
+
+
+def _buffer() -> memoryview:
+    """This thread's own, for the length of one job."""
+    if not hasattr(_local, "buffer"):
+        _local.buffer = memoryview(bytearray(READ_BYTES))
+    found: memoryview = _local.buffer
+    return found
 
 
 async def _done(job: asyncio.Future[Any] | None) -> None:
