@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
+import regserver.console
 import regserver.mgmt.routes
 import regserver.oci.routes
 import regserver.oci.token
@@ -25,6 +26,7 @@ from regserver.auth.authorize import Authorizer
 from regserver.auth.gate import Gate
 from regserver.auth.keys import KeyRefused, Keys
 from regserver.auth.robots import Robots
+from regserver.auth.sessions import Sessions
 from regserver.auth.tokens import Tokens
 from regserver.config import ConfigError, Settings
 from regserver.content.backup import BackedUp, Backup, Tell
@@ -131,6 +133,7 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
     metrics.install(app)
     if tracing is not None:
         tracing.install(app)
+    regserver.console.mount(app)
     if settings.dev:
         app.middlewares.append(devguard.guard)  # innermost: a refusal is rendered like every other
     app.cleanup_ctx.append(lifespan)
@@ -161,6 +164,7 @@ async def _services(core: Core, collector: Collector, purge: Purge, admin_token:
         scrub=BackgroundScrub(core, collector),
         feed=feed,
         stock=Stocktaking(core),
+        sessions=Sessions(core, authenticator),
     )
 
 

@@ -68,6 +68,7 @@ class Settings:
     metrics_public: bool = False  # anybody who reaches the listener may read /metrics
     metrics_listen: tuple[str, int] | None = None  # /metrics is there, open, and nowhere else
     otel: bool = False  # traces go to OpenTelemetry
+    console_session_seconds: int = 12 * 3600  # how long a sign-in to the console holds
     log_format: str = "text"
 
 
@@ -333,6 +334,14 @@ SETTINGS = (
     Setting("metrics-public", "metrics_public", "", switch, "false", "let anybody read /metrics, without a token"),
     Setting(
         "otel", "otel", "", switch, "false", "send traces to OpenTelemetry, as its own OTEL_* variables say; an extra"
+    ),
+    Setting(
+        "console-session-seconds",
+        "console_session_seconds",
+        "N",
+        whole(60, 30 * DAY),
+        "43200",
+        "how long a sign-in to the console in a browser holds",
     ),
     Setting(
         "log-format",

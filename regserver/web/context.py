@@ -13,6 +13,7 @@ from regserver.auth.authenticate import Authenticator
 from regserver.auth.authorize import Authorizer
 from regserver.auth.gate import Gate
 from regserver.auth.robots import Robots
+from regserver.auth.sessions import Sessions
 from regserver.auth.tokens import Tokens
 from regserver.config import Settings
 from regserver.content.blobs import Blobs
@@ -49,6 +50,7 @@ class Services:
     scrub: BackgroundScrub
     feed: Feed
     stock: Stocktaking
+    sessions: Sessions
 
 
 SERVICES = web.AppKey("services", Services)
