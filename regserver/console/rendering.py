@@ -75,7 +75,7 @@ def ago(ms: int | None) -> str:
     if ms is None:
         return "never"
     value = max(0, (now_ms() - ms) // 1000)
-    if value < 10:
+    if value < 60:
         return "just now"
     for step, unit in _STEPS:
         if value < step:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from regserver.console.pages import access, images, manifests, registries, registry, signing
+from regserver.console.pages import (
+    access,
+    activity,
+    collecting,
+    comparing,
+    images,
+    layers,
+    manifests,
+    registries,
+    registry,
+    signing,
+)
 from regserver.console.visit import Page
 from regserver.model.access import Access
 
@@ -34,4 +45,11 @@ PAGES = (
     Page("POST", _ONE + "/tag/delete", Access.API_WRITE, images.delete_tag),
     Page("POST", _ONE + "/tag/restore", Access.API_WRITE, images.restore_tag),
     Page("GET", _ONE + "/manifest", Access.API_READ, manifests.show),
+    Page("GET", _ONE + "/layer", Access.API_READ, layers.show),
+    Page("GET", _ONE + "/compare", Access.API_READ, comparing.show),
+    Page("GET", _ONE + "/collection", Access.API_READ, collecting.show),
+    Page("POST", _ONE + "/collection", Access.API_WRITE, collecting.start),
+    Page("POST", _ONE + "/collection/cancel", Access.API_WRITE, collecting.cancel),
+    Page("GET", _ONE + "/collection/job", Access.API_READ, collecting.progress),
+    Page("GET", "/activity", Access.API_LIST, activity.show),
 )

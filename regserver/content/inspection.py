@@ -197,8 +197,10 @@ def steps(layers: list[Json], config: Json | None) -> list[Step]:
 def command(created_by: str) -> str:
     """The instruction, without what builders write around it."""
     text = created_by.strip().removesuffix("# buildkit").strip()
-    text = text.removeprefix("/bin/sh -c #(nop)").strip()
-    return f"RUN {text.removeprefix('/bin/sh -c')}".replace("RUN  ", "RUN ") if text.startswith("/bin/sh -c") else text
+    if text.startswith("/bin/sh -c #(nop)"):
+        return text.removeprefix("/bin/sh -c #(nop)").strip()
+    shell = text.removeprefix("RUN ").removeprefix("/bin/sh -c ")
+    return f"RUN {shell}" if "/bin/sh -c " in text[:16] else text
 
 
 def notes(document: Json) -> dict[str, str]:
