@@ -24,8 +24,8 @@ def activity() -> str:
     return f"{ROOT}/activity"
 
 
-def events() -> str:
-    return f"{ROOT}/events"
+def events(after: int) -> str:
+    return f"{ROOT}/events?after={after}"
 
 
 def static(name: str) -> str:

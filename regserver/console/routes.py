@@ -52,4 +52,5 @@ PAGES = (
     Page("POST", _ONE + "/collection/cancel", Access.API_WRITE, collecting.cancel),
     Page("GET", _ONE + "/collection/job", Access.API_READ, collecting.progress),
     Page("GET", "/activity", Access.API_LIST, activity.show),
+    Page("GET", "/events", Access.API_LIST, activity.follow),
 )

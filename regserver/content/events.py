@@ -109,6 +109,10 @@ class Feed:
         """The newest id, as far as this process has looked."""
         return self._last
 
+    async def newest(self) -> int:
+        """The newest id that is committed. Raises DatabaseFailed."""
+        return await events.last(self._core.db)
+
     @property
     def followers(self) -> int:
         return self._followers

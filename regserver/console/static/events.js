@@ -4,7 +4,7 @@
   const live = document.getElementById("live");
   const feed = document.getElementById("feed");
   const state = document.getElementById("state");
-  const KINDS = ["push.progress", "pushed", "pulled", "deleted", "restored", "collected", "quota"];
+  const KINDS = ["progress", "pushed", "pulled", "deleted", "restored", "collected", "quota"];
   const MOST = 200;
 
   const element = (name, className, text) => {
@@ -14,9 +14,24 @@
     return made;
   };
 
+  const address = (data) => {
+    const registry = `/console/registries/${encodeURIComponent(data.registry_id)}`;
+    const reference = data.reference || data.digest;
+    if (!data.image || data.type === "deleted") return registry;
+    const image = encodeURIComponent(data.image);
+    return reference ? `${registry}/manifest?image=${image}&ref=${encodeURIComponent(reference)}` : `${registry}/image?image=${image}`;
+  };
+
   const subject = (data) => {
+    const link = element("a", "what", name(data));
+    link.href = address(data);
+    return link;
+  };
+
+  const name = (data) => {
     const image = [data.registry, data.image].filter(Boolean).join("/");
-    return data.tag ? `${image}:${data.tag}` : data.digest ? `${image}@${String(data.digest).slice(7, 19)}` : image;
+    const tag = data.image ? data.reference : null;
+    return tag ? `${image}:${tag}` : data.digest ? `${image}@${String(data.digest).slice(7, 19)}` : image;
   };
 
   const show = (kind, event) => {
@@ -30,7 +45,7 @@
     const at = data.at ? new Date(data.at) : new Date();
     const time = element("time", "", at.toLocaleTimeString());
     time.title = at.toISOString();
-    line.append(time, element("span", "badge", kind), element("span", "what", subject(data)),
+    line.append(time, element("span", "badge", kind), subject(data),
       element("span", "muted small", data.actor || ""));
     feed.prepend(line);
     while (feed.children.length > MOST) feed.lastElementChild.remove();
@@ -42,6 +57,9 @@
   source.addEventListener("error", () => {
     live.classList.remove("on");
     state.textContent = source.readyState === EventSource.CLOSED ? "not live: reload the page" : "connecting again";
+  });
+  source.addEventListener("closing", (event) => {
+    if (event.data.includes("unauthorized")) location.reload();
   });
   for (const kind of KINDS) source.addEventListener(kind, (event) => show(kind, event));
   window.addEventListener("pagehide", () => source.close());
