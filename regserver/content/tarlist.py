@@ -97,7 +97,9 @@ def read(file: BinaryIO, limits: Limits, clock: Callable[[], float] = time.monot
         if error.errno is not None:
             raise
         return Listing(reader.entries, Ending.DAMAGED, reader.unpacked)  # gzip's own word for a bad archive
-    return Listing(reader.entries, Ending.WHOLE, reader.unpacked)
+    # A frame that is cut before its first block gives nothing, and no error either.
+    ending = Ending.DAMAGED if not reader.unpacked and file.seek(0, io.SEEK_END) else Ending.WHOLE
+    return Listing(reader.entries, ending, reader.unpacked)
 
 
 class _Watched(io.RawIOBase):

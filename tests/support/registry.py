@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aiohttp import encode_basic_auth, web
+from aiohttp import DummyCookieJar, encode_basic_auth, web
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
@@ -64,7 +64,7 @@ async def served_app(root: Path, **changes: Any) -> AsyncIterator[Client]:
     watch = Watch()
     app.middlewares.insert(0, watch.middleware)
     with recording():
-        async with Client(Server(app)) as client:
+        async with Client(Server(app), cookie_jar=DummyCookieJar()) as client:
             yield client
     if watch.faults:
         raise AssertionError("answers and description differ:\n" + "\n".join(watch.faults))

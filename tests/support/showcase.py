@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import zstandard
 
+from support.clients import Crane, Oras
 from support.layouts import CONFIG, IMAGE, INDEX, LAYER, TAG, Layout, digest_of
+from support.served import Tenant
 
 CREATED = "2026-11-20T10:00:00Z"
 SCRIPT = "<script>document.title='owned'</script>"
@@ -56,7 +59,7 @@ class Painter:
     """Writes layouts of one image or index each into folders of ``home``."""
 
     def __init__(self, home: Path) -> None:
-        self._home = home
+        self.home = home
         self._count = 0
 
     def image(
@@ -77,7 +80,7 @@ class Painter:
 
     def _layout(self) -> Path:
         self._count += 1
-        path = self._home / f"layout-{self._count}"
+        path = self.home / f"layout-{self._count}"
         (path / "blobs" / "sha256").mkdir(parents=True)
         (path / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
         return path
@@ -201,3 +204,44 @@ HARM = [
 ]
 HARMFUL_SETTINGS = {"Env": [f"A={SCRIPT}", f"B={HANDLER}", f"C={BIDI}"], "Labels": {SCRIPT: HANDLER}, "User": 7}
 HARMFUL_NOTES = {SCRIPT: SCRIPT, HANDLER: HANDLER, "bidi": BIDI}
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A registry with what the pages are shown with: `team/api` in several versions, and `evil`."""
+
+    tenant: Tenant
+
+    @classmethod
+    def hang(cls, tenant: Tenant, crane: Crane, oras: Oras, painter: Painter) -> "Gallery":
+        notes = {"org.opencontainers.image.title": "api", "org.opencontainers.image.version": "1.1.0"}
+        config = {**SETTINGS, "User": "nobody"}
+        later = painter.image(version("1.1.0", 510_000, changed=b"new"), config=config, notes=notes)
+        several = painter.index(version("1.2.0", 300_000), ["amd64", "arm64"], SETTINGS)
+        for layout, image, tag in (
+            (painter.image([BASE]), "alpine", "3.22"),
+            (painter.image(version("7", 900_000)), "team/worker", "v7"),
+            (painter.image(HARM, config=HARMFUL_SETTINGS, notes=HARMFUL_NOTES), "evil", "v1"),
+            (painter.image(version("1.0.0", 420_000), config=SETTINGS), "team/api", "v1.0.0"),
+            (later, "team/api", "v1.1.0"),
+            (several, "team/api", "v1.2.0"),
+        ):
+            crane.push(layout, tenant.image(image, tag)).check()
+        gallery = cls(tenant)
+        gallery._describe(oras)
+        return gallery
+
+    def _describe(self, oras: Oras) -> None:
+        """An SBOM, a signature of it, and a signature of the image."""
+        (oras.home / "sbom.spdx.json").write_text('{"spdxVersion": "SPDX-2.3"}')
+        image, sign = self.tenant.image("team/api", "v1.1.0"), "application/vnd.dev.cosign.artifact.sig.v1+json"
+        kind = ("--artifact-type", "application/spdx+json")
+        sbom = oras.registry("attach", "--format", "json", *kind, image, "sbom.spdx.json").check()
+        digest = json.loads(sbom.stdout)["digest"]
+        for target in (image, self.tenant.image("team/api", digest)):
+            oras.registry("attach", "--artifact-type", sign, target, "sbom.spdx.json").check()
+
+    def page(self, path: str = "", **query: str) -> str:
+        """The address of a page of the registry."""
+        asked = f"?{urlencode(query)}" if query else ""
+        return f"/console/registries/{self.tenant.id}{'/' + path if path else ''}{asked}"
