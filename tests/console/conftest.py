@@ -63,7 +63,7 @@ def gallery(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Gallery
 
 @pytest.fixture
 def look(browser: Browser, served: Served) -> Iterator[Callable[..., Looking]]:
-    """Somebody in front of the browser; at the end nothing may have been refused, and nothing fetched from elsewhere."""
+    """Somebody in front of the browser. In the end nothing was refused, and nothing fetched from elsewhere."""
     opened: list[Looking] = []
 
     def look(at: Served = served, **context: object) -> Looking:

@@ -29,6 +29,9 @@ async def show(visit: Visit) -> web.Response:
     target = visit.target(top["registry"])
     named = [text for text in texts(visit.request, "tag") if text]
     rows, _ = await Images(visit.services.core).tags(target, NameFilter(), TagSort.PUSHED_AT_DESC, CHOICES, 0)
+    if visit.asked("order") == "age":  # picked from a list: the older one comes first
+        ages = {row.name: row.pushed_at for row in rows}
+        named.sort(key=lambda name: ages.get(name, 0))
     values: dict[str, Any] = {"target": target, "choices": [row.name for row in rows], "named": named}
     try:
         tags = [Tag.parse(text) for text in named[:2]]

@@ -47,7 +47,7 @@
     if (!button) return;
     const picked = [...document.querySelectorAll("[data-pick]:checked")].map((one) => one.value);
     button.disabled = picked.length === 1;
-    button.textContent = picked.length === 2 ? `Compare ${picked[0]} with ${picked[1]}`
+    button.textContent = picked.length === 2 ? `Compare ${picked[0]} and ${picked[1]}`
       : picked.length === 1 ? "Pick one more to compare" : "Compare two tags";
   };
 
