@@ -98,10 +98,16 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
+def sentence(text: str) -> str:
+    """With a capital at its beginning; the rest stays as it is."""
+    return text[:1].upper() + text[1:]
+
+
 _FILTERS: dict[str, Callable[..., str]] = {
     "size": size,
     "ago": ago,
     "moment": moment,
     "short": short,
     "plural": plural,
+    "sentence": sentence,
 }

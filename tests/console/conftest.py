@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, sync_playwright
 from support.clients import Crane, Missing, Oras, find
 from support.looking import Looking, Shots
 from support.served import Served, serve
-from support.showcase import Gallery, Painter
+from support.showcase import BASE, Gallery, Painter
 
 IN_CI = bool(os.environ.get("REGSERVER_CI"))
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "console"
@@ -55,10 +55,18 @@ def gallery(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Gallery
     require("oras")
     home = tmp_path_factory.mktemp("gallery")
     tenant = served.create_registry("my-images")
+    full = served.create_registry("archive", public=True)
     crane, oras = Crane(home / "crane"), Oras(home / "oras")
     for client in (crane, oras):
         client.login(tenant.robot).check()
-    return Gallery.hang(tenant, crane, oras, Painter(home))
+    gallery = Gallery.hang(tenant, crane, oras, Painter(home))
+    crane.login(full.robot).check()
+    crane.push(Painter(home / "archive").image([BASE]), full.image("alpine", "3.22")).check()
+    for registry, gigabytes in ((tenant, 0.008), (full, 0.0014)):
+        quota = {"quota": {"storage_gb": gigabytes}}
+        assert served.manage("PATCH", f"/v1/registries/{registry.id}", quota).status == 200
+    assert served.manage("DELETE", f"/v1/registries/{tenant.id}/images/old-worker").status == 204
+    return gallery
 
 
 @pytest.fixture
@@ -86,5 +94,5 @@ def admin(look: Callable[..., Looking], served: Served) -> Looking:
 
 
 @pytest.fixture(scope="session")
-def shots() -> Shots:
-    return Shots(PICTURES)
+def shots(browser: Browser) -> Shots:
+    return Shots(PICTURES, browser)

@@ -226,6 +226,7 @@ def test_a_push_is_seen_as_it_happens(admin: Looking, tenant: Tenant, crane: Cra
     line = admin.page.locator("#feed li.fresh", has_text=f"{tenant.name}/seen:v9")
     line.wait_for()
     assert "pushed" in line.inner_text()
+    admin.judge()
     line.get_by_role("link").click()
     admin.sees("seen:v9")
 

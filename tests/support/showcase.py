@@ -221,6 +221,7 @@ class Gallery:
         for layout, image, tag in (
             (painter.image([BASE]), "alpine", "3.22"),
             (painter.image(version("7", 900_000)), "team/worker", "v7"),
+            (painter.image(version("6", 800_000)), "old-worker", "v6"),
             (painter.image(HARM, config=HARMFUL_SETTINGS, notes=HARMFUL_NOTES), "evil", "v1"),
             (painter.image(version("1.0.0", 420_000), config=SETTINGS), "team/api", "v1.0.0"),
             (later, "team/api", "v1.1.0"),

@@ -1,25 +1,37 @@
-"""What is going on: the latest changes, and from then on each event as it happens."""
+"""What is going on: the latest events, and from then on each one as it happens."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from regserver.console import cookies
+from regserver.console import cookies, links
 from regserver.console.visit import Visit
-from regserver.content.audit import Audit
 from regserver.content.events import Chosen
 from regserver.model.access import Access
-from regserver.storage.catalog.audit import EventFilter
+from regserver.model.events import EventType
+from regserver.storage.catalog.events import EventRow
 from regserver.web import sse
 from regserver.web.facts import one
 
-LATEST = 30
+BEHIND = 200  # ids that are looked through for the latest events
+LATEST = 40
 
 
 async def show(visit: Visit) -> web.Response:
-    newest = await visit.services.feed.newest()  # before the list: what comes between is shown twice, not never
-    found = await Audit(visit.services.core).page(EventFilter(visible=visit.caller.visible), LATEST, 0)
-    return visit.page("activity.html", events=found.events, newest=newest)
+    """The page goes on from the newest event that it shows: none is left out, and none is shown twice."""
+    chosen, page = Chosen(visible=visit.caller.visible), await visit.services.feed.latest(BEHIND)
+    events = [row for row in reversed(page.rows) if chosen.takes(row)]
+    return visit.page("activity.html", events=events[:LATEST], newest=page.place, address=address)
+
+
+def address(row: EventRow) -> str:
+    """Where one sees what the event tells of."""
+    registry, image, reference = row.registry_id, row.image, row.reference or row.digest
+    if row.type == EventType.COLLECTED:
+        return links.registry(registry, "collection", job=row.reference)
+    if not image or row.type == EventType.DELETED:
+        return links.registry(registry)
+    return links.manifest(registry, image, reference) if reference else links.image(registry, image)
 
 
 async def follow(visit: Visit) -> web.StreamResponse:
@@ -28,9 +40,8 @@ async def follow(visit: Visit) -> web.StreamResponse:
     last = one(request, sse.LAST_ID) or visit.asked("after")
     place = int(last) if last.isascii() and last.isdigit() and len(last) <= 18 else None
     chosen = Chosen(visible=visit.caller.visible)
-    return await sse.stream(
-        request, services.feed, chosen, place, _judge(visit), services.settings.event_stream_seconds
-    )
+    seconds = services.settings.event_stream_seconds
+    return await sse.stream(request, services.feed, chosen, place, _judge(visit), seconds)
 
 
 def _judge(visit: Visit) -> sse.Judge:

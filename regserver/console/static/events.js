@@ -5,6 +5,7 @@
   const feed = document.getElementById("feed");
   const state = document.getElementById("state");
   const KINDS = ["progress", "pushed", "pulled", "deleted", "restored", "collected", "quota"];
+  const COLOURS = {deleted: " warn", quota: " bad"};
   const MOST = 200;
 
   const element = (name, className, text) => {
@@ -45,7 +46,7 @@
     const at = data.at ? new Date(data.at) : new Date();
     const time = element("time", "", at.toLocaleTimeString());
     time.title = at.toISOString();
-    line.append(time, element("span", "badge", kind), subject(data),
+    line.append(time, element("span", `badge${COLOURS[kind] || ""}`, kind), subject(data),
       element("span", "muted small", data.actor || ""));
     feed.prepend(line);
     while (feed.children.length > MOST) feed.lastElementChild.remove();
