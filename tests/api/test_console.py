@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -11,11 +12,14 @@ import pytest
 from regserver.auth.sessions import new_secret
 from regserver.console.routes import PAGES
 from regserver.console.serving import POLICY
+from regserver.content import layer_files
 from regserver.model.access import Permit
+from regserver.model.ids import new_id
+from regserver.storage.catalog import jobs
 from support.browsing import FORM, Browsing, is_sent_to_the_door, signed_in
 from support.environment import clean_environment
 from support.managing import call, make_registry, services_of
-from support.pushing import Registry, push_image
+from support.pushing import Registry, push_blob, push_image
 from support.registry import ADMIN_TOKEN, served_app
 
 # ---------------------------------------------------------------- the door
@@ -235,6 +239,37 @@ async def test_a_registry_is_deleted_only_by_who_types_its_name(guarded: Registr
     assert (await browser.get(one)).status == 200
     assert (await browser.post(f"{one}/delete", {"name": "a"})).status == 303
     assert (await browser.get(one)).status == 404
+
+
+# ---------------------------------------------------------------- collections
+
+
+async def test_a_running_collection_is_watched_and_cancelled(guarded: Registry) -> None:
+    registry_id = await make_registry(guarded, "a")
+    db, job_id = services_of(guarded).core.db, new_id("gc")
+    await db.write(partial(jobs.insert_or_running, job_id=job_id, registry_id=registry_id, now=1, by="somebody"))
+    browser, one = await signed_in(guarded), f"/console/registries/{registry_id}/collection"
+    for path in (one, f"{one}/job?job={job_id}"):
+        text = await browser.page(path)
+        assert 'hx-trigger="every' in text
+        assert ">Cancel</button>" in text
+    assert (await browser.post(f"{one}/cancel", {"job": job_id})).status == 303
+    text = await browser.page(f"{one}/job?job={job_id}")
+    assert "cancelled" in text and "hx-trigger" not in text
+
+
+async def test_many_layers_at_once_wait_or_are_told_to_come_again(
+    guarded: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry_id = await make_registry(guarded, "a")
+    digest = await push_blob(guarded, "a/api")
+    browser = await signed_in(guarded)
+    path = f"/console/registries/{registry_id}/layer?image=api&digest={digest}"
+    monkeypatch.setattr(layer_files._turns, "waiting", layer_files.WAITING)
+    answer = await browser.get(path)
+    assert (answer.status, answer.headers["Content-Type"]) == (429, "text/html; charset=utf-8")
+    monkeypatch.setattr(layer_files._turns, "waiting", 0)
+    assert "This layer is no tar archive" in await browser.page(path)
 
 
 # ---------------------------------------------------------------- what every answer says

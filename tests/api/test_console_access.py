@@ -73,6 +73,8 @@ async def test_who_may_only_read_is_offered_nothing_else(guarded: Registry) -> N
 async def test_a_token_of_one_registry_sees_no_other(guarded: Registry) -> None:
     registry_id = await make_registry(guarded, "mine")
     await make_registry(guarded, "hidden-one")
+    for name in ("mine", "hidden-one"):
+        await push_image(guarded, f"{name}/api", "v1")
     browser = await signed_in(guarded, await token_of(guarded, registries=frozenset({registry_id})))
     for path in ("/console/", "/console/activity"):
         text = await browser.page(path)

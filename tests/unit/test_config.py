@@ -47,6 +47,7 @@ EXAMPLES = {
     "requests-per-second": ("500", 500),
     "scrub-bytes-per-second": ("0", 0),
     "scrub-interval-seconds": ("3600", 3600),
+    "console-session-seconds": ("3600", 3600),
     "log-format": ("json", "json"),
     "database": ("postgresql://me:secret@db.example.com/catalog", "postgresql://me:secret@db.example.com/catalog"),
 }
