@@ -109,15 +109,6 @@ class Feed:
         """The newest id, as far as this process has looked."""
         return self._last
 
-    async def latest(self, count: int) -> Page:
-        """At most so many of the newest events, whoever may see them, up to the newest id. Raises DatabaseFailed."""
-
-        async def body(reader: Reader) -> Page:
-            last = await events.last(reader)
-            return Page(await events.after(reader, max(0, last - count), count), last)
-
-        return await self._core.db.read(body)
-
     @property
     def followers(self) -> int:
         return self._followers
