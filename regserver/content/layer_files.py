@@ -21,7 +21,7 @@ from regserver.model.access import Target
 from regserver.model.digest import Digest
 from regserver.storage.blobs.port import LocalFile
 
-REMEMBERED = 300_000  # entries of all listings together
+REMEMBERED = 100_000  # entries of all listings together, some 35 MB at the most
 WAITING = 8  # who comes while so many wait is told to come again
 LIMITS = Limits()
 

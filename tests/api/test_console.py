@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -11,26 +12,15 @@ import pytest
 from regserver.auth.sessions import new_secret
 from regserver.console.routes import PAGES
 from regserver.console.serving import POLICY
-from regserver.model.access import Access, Permit
-from support.browsing import FORM, Browsing, is_sent_to_the_door
+from regserver.content import layer_files
+from regserver.model.access import Permit
+from regserver.model.ids import new_id
+from regserver.storage.catalog import jobs
+from support.browsing import FORM, Browsing, is_sent_to_the_door, signed_in
 from support.environment import clean_environment
 from support.managing import call, make_registry, services_of
-from support.pushing import Registry, push_image
+from support.pushing import Registry, push_blob, push_image
 from support.registry import ADMIN_TOKEN, served_app
-
-
-async def token_of(registry: Registry, **permit: object) -> str:
-    """A new token of the management API."""
-    _, token = await services_of(registry).api_tokens.create("console", Permit(**permit), None)  # type: ignore[arg-type]
-    return token
-
-
-async def signed_in(registry: Registry, token: str = ADMIN_TOKEN) -> Browsing:
-    browser = Browsing(registry)
-    answer = await browser.sign_in(token)
-    assert (answer.status, answer.headers["Location"]) == (303, "/console/")
-    return browser
-
 
 # ---------------------------------------------------------------- the door
 
@@ -251,77 +241,35 @@ async def test_a_registry_is_deleted_only_by_who_types_its_name(guarded: Registr
     assert (await browser.get(one)).status == 404
 
 
-# ---------------------------------------------------------------- who may do what
-
-ALLOWED, DENIED, HIDDEN = "allowed", 403, 404
-# What each access means to somebody with a token: to read, of this registry, of another one, of the administrator.
-DEMANDED = {
-    Access.API_LIST: (ALLOWED, ALLOWED, ALLOWED, ALLOWED),
-    Access.API_READ: (ALLOWED, ALLOWED, HIDDEN, ALLOWED),
-    Access.API_SECRET: (DENIED, ALLOWED, HIDDEN, ALLOWED),
-    Access.API_WRITE: (DENIED, ALLOWED, HIDDEN, ALLOWED),
-    Access.API_ADMIN: (DENIED, DENIED, DENIED, ALLOWED),
-}
-CHANGING = {Access.API_WRITE, Access.API_SECRET, Access.API_ADMIN}
+# ---------------------------------------------------------------- collections
 
 
-def test_every_page_demands_what_it_should() -> None:
-    for page in PAGES:
-        if page.access is Access.OPEN:
-            assert page.path in ("/static/{file}", "/sign-in", "/sign-out")
-        elif page.method == "POST":
-            assert page.access in CHANGING or page.path.endswith("/retention"), page.path
-        else:
-            assert page.access is (Access.API_READ if "{registry_id}" in page.path else Access.API_LIST), page.path
-    secret = {page.path.rpartition("/")[2] for page in PAGES if page.access is Access.API_SECRET}
-    assert secret == {"reveal", "rotate", "robots"}
-
-
-async def test_every_page_is_judged_as_the_api_would(guarded: Registry) -> None:
-    registry_id, other = await make_registry(guarded, "mine"), await make_registry(guarded, "other")
-    pushed = await push_image(guarded, "mine/api", "v1")
-    own, foreign = frozenset({registry_id}), frozenset({other})
-    comers = [
-        await signed_in(guarded, await token_of(guarded, read=True)),
-        await signed_in(guarded, await token_of(guarded, registries=own)),
-        await signed_in(guarded, await token_of(guarded, registries=foreign)),
-        await signed_in(guarded),
-    ]
-    query = urlencode({"image": "api", "tag": "v1", "ref": "v1", "digest": pushed.digest})
-    for page in PAGES:
-        if page.access is Access.OPEN or page.path == "/events":
-            continue
-        path = f"/console{page.path.format(registry_id=registry_id)}?{query}"
-        assert is_sent_to_the_door(await Browsing(guarded).send(page.method, path, b"", FORM)), path
-        for comer, demanded in zip(comers, DEMANDED[page.access], strict=True):
-            if page.method == "GET" and demanded == ALLOWED:
-                wanted = 404 if page.path.endswith(("/layer", "/job")) else 200  # a manifest is no layer
-                assert (await comer.get(path)).status == wanted, path
-            elif demanded != ALLOWED:
-                answer = await (comer.get(path) if page.method == "GET" else comer.post(path))
-                assert answer.status == demanded, (page.method, path)
-
-
-async def test_who_may_only_read_is_offered_nothing_else(guarded: Registry) -> None:
-    registry_id = await make_registry(guarded, "mine")
-    await push_image(guarded, "mine/api", "v1")
-    browser = await signed_in(guarded, await token_of(guarded, read=True))
-    one = f"/console/registries/{registry_id}"
-    for path in ("/console/", one, f"{one}/access", f"{one}/settings", f"{one}/collection", f"{one}/image?image=api",
-                 f"{one}/manifest?image=api&ref=v1", f"{one}/history?image=api&tag=v1"):  # fmt: skip
-        forms = re.findall(r'<form[^>]*method="post"[^>]*action="([^"]*)"', await browser.page(path))
-        assert [form for form in forms if not form.endswith(("/sign-out", "/settings"))] == [], path
-    assert "<fieldset disabled>" in await browser.page(f"{one}/settings")
-
-
-async def test_a_token_of_one_registry_sees_no_other(guarded: Registry) -> None:
-    registry_id = await make_registry(guarded, "mine")
-    await make_registry(guarded, "hidden-one")
-    browser = await signed_in(guarded, await token_of(guarded, registries=frozenset({registry_id})))
-    for path in ("/console/", "/console/activity"):
+async def test_a_running_collection_is_watched_and_cancelled(guarded: Registry) -> None:
+    registry_id = await make_registry(guarded, "a")
+    db, job_id = services_of(guarded).core.db, new_id("gc")
+    await db.write(partial(jobs.insert_or_running, job_id=job_id, registry_id=registry_id, now=1, by="somebody"))
+    browser, one = await signed_in(guarded), f"/console/registries/{registry_id}/collection"
+    for path in (one, f"{one}/job?job={job_id}"):
         text = await browser.page(path)
-        assert "mine" in text
-        assert "hidden-one" not in text
+        assert 'hx-trigger="every' in text
+        assert ">Cancel</button>" in text
+    assert (await browser.post(f"{one}/cancel", {"job": job_id})).status == 303
+    text = await browser.page(f"{one}/job?job={job_id}")
+    assert "cancelled" in text and "hx-trigger" not in text
+
+
+async def test_many_layers_at_once_wait_or_are_told_to_come_again(
+    guarded: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry_id = await make_registry(guarded, "a")
+    digest = await push_blob(guarded, "a/api")
+    browser = await signed_in(guarded)
+    path = f"/console/registries/{registry_id}/layer?image=api&digest={digest}"
+    monkeypatch.setattr(layer_files._turns, "waiting", layer_files.WAITING)
+    answer = await browser.get(path)
+    assert (answer.status, answer.headers["Content-Type"]) == (429, "text/html; charset=utf-8")
+    monkeypatch.setattr(layer_files._turns, "waiting", 0)
+    assert "This layer is no tar archive" in await browser.page(path)
 
 
 # ---------------------------------------------------------------- what every answer says

@@ -6,6 +6,8 @@ from urllib.parse import urlencode
 
 from yarl import URL
 
+from regserver.model.access import Permit
+from support.managing import services_of
 from support.pushing import Answer, Registry
 from support.registry import ADMIN_TOKEN
 
@@ -56,3 +58,16 @@ class Browsing:
 
 def is_sent_to_the_door(answer: Answer) -> bool:
     return answer.status == 303 and answer.headers["Location"].startswith("/console/sign-in")
+
+
+async def token_of(registry: Registry, **permit: object) -> str:
+    """A new token of the management API."""
+    _, token = await services_of(registry).api_tokens.create("console", Permit(**permit), None)  # type: ignore[arg-type]
+    return token
+
+
+async def signed_in(registry: Registry, token: str = ADMIN_TOKEN) -> Browsing:
+    browser = Browsing(registry)
+    answer = await browser.sign_in(token)
+    assert (answer.status, answer.headers["Location"]) == (303, "/console/")
+    return browser

@@ -144,8 +144,9 @@ class Looking:
         """What everybody must be able to do with the page: read all of it, and without scrolling sideways."""
         found = self.page.evaluate(FAINT)
         assert found["seen"] > 5, "the page shows nothing to read"
-        assert found["faint"] == [], self.page.url
-        assert self.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{self.page.url} is too wide"
+        assert found["faint"] == [], f"{self.page.url}: {found['faint']}"
+        wide = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, f"{self.page.url} is {wide} pixels too wide"
         assert self.page.locator("h1").count() == 1, self.page.url
         assert self.page.title() and "owned" not in self.page.title()
 

@@ -218,12 +218,14 @@ class Gallery:
         config = {**SETTINGS, "User": "nobody"}
         later = painter.image(version("1.1.0", 510_000, changed=b"new"), config=config, notes=notes)
         several = painter.index(version("1.2.0", 300_000), ["amd64", "arm64"], SETTINGS)
+        first = painter.image(version("1.0.0", 420_000), config=SETTINGS)
         for layout, image, tag in (
             (painter.image([BASE]), "alpine", "3.22"),
             (painter.image(version("7", 900_000)), "team/worker", "v7"),
             (painter.image(version("6", 800_000)), "old-worker", "v6"),
             (painter.image(HARM, config=HARMFUL_SETTINGS, notes=HARMFUL_NOTES), "evil", "v1"),
-            (painter.image(version("1.0.0", 420_000), config=SETTINGS), "team/api", "v1.0.0"),
+            (first, "team/api", "v1.0.0"),
+            (first, "team/api", "v1.1.0"),
             (later, "team/api", "v1.1.0"),
             (several, "team/api", "v1.2.0"),
         ):

@@ -12,6 +12,7 @@ from regserver.console.pages.registry import frame
 from regserver.console.visit import Visit, see_other
 from regserver.content.explain import Explain, Explanation
 from regserver.errors import ErrorCode, RegistryError
+from regserver.model.access import Access
 from regserver.model.digest import Digest
 from regserver.model.ids import is_id
 from regserver.model.times import now_ms
@@ -70,7 +71,7 @@ async def progress(visit: Visit) -> web.Response:
     """The part of the page that changes while a collection runs; once it has ended nothing asks for it again."""
     registry = await visit.registry()
     job = await _job(visit, visit.asked("job"))
-    may_write = False
+    may_write = visit.may(Access.API_WRITE, visit.registry_id)
     return visit.page("job.html", registry=registry, job=job, report=_report(job), may_write=may_write)
 
 

@@ -76,7 +76,7 @@ async def _settings(visit: Visit, *, fault: str = "", status: int = 200, **more:
     top = await frame(visit, "settings")
     policy = await visit.services.registries.policy(visit.registry_id)
     row, form = top["registry"], visit.form
-    quota = "" if row.quota_bytes is None else f"{row.quota_bytes / GIB:.9g}"
+    quota = "" if row.quota_bytes is None else f"{row.quota_bytes / GIB:.9f}".rstrip("0").rstrip(".")
     document = policy.document
     immutable, retention = document["immutable_tags"] or {}, document["retention"] or {}
     fields = {

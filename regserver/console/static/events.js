@@ -5,7 +5,7 @@
   const feed = document.getElementById("feed");
   const state = document.getElementById("state");
   const KINDS = ["progress", "pushed", "pulled", "deleted", "restored", "collected", "quota"];
-  const COLOURS = {deleted: " warn", quota: " bad"};
+  const COLOURS = {deleted: " warn", quota: " warn"};
   const MOST = 200;
 
   const element = (name, className, text) => {
