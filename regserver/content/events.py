@@ -133,7 +133,8 @@ class Feed:
             async with self._starting:
                 if not self._watching:
                     await self._start()
-            yield
+            with self._core.traffic.aside():
+                yield
         finally:
             self._followers -= 1
             self._watching = self._watching and self._followers > 0

@@ -28,6 +28,15 @@ class Traffic:
         finally:
             self._requests -= 1
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """While a request only waits for what may happen, nobody needs to give way to it."""
+        self._requests -= 1
+        try:
+            yield
+        finally:
+            self._requests += 1
+
     async def rest(self, since: float) -> None:
         """After a step that began at ``since`` (monotonic seconds): pauses as long as it took if clients wait."""
         if self.is_busy:

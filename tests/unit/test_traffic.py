@@ -40,6 +40,16 @@ async def test_a_client_gets_as_long_as_the_step_took_and_no_longer_than_the_bou
     assert pauses[1:] == [traffic.REST_SECONDS]
 
 
+async def test_nobody_gives_way_to_who_only_waits(pauses: list[float]) -> None:
+    here = Traffic()
+    with here.request():
+        with here.aside():
+            assert not here.is_busy
+            await here.rest(time.monotonic() - 1)
+        assert here.is_busy
+    assert pauses == []
+
+
 async def test_a_request_that_fails_is_over_too() -> None:
     here = Traffic()
     with pytest.raises(ValueError, match="refused"), here.request():
