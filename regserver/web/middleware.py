@@ -51,6 +51,9 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         if facts.sent is None:
             facts.sent = 0 if request.method == hdrs.METH_HEAD else response.content_length or response.body_length
         return response
+    except web.HTTPException as elsewhere:  # a redirection
+        status = elsewhere.status
+        raise
     finally:
         _log(request, facts, status, seconds := loop.time() - started)
         metrics.count(request, status, seconds, facts.sent or 0)

@@ -150,6 +150,12 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [record.__dict__ for record in caplog.records if record.name == "regserver.access"]
 
 
+async def test_a_redirection_is_logged_as_what_it_is(registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "regserver.access")
+    await registry.send("GET", "/", headers={"Accept": "text/html"}, allow_redirects=False)
+    assert [line["status"] for line in lines(caplog)] == [303]
+
+
 async def test_the_log_has_one_line_for_each_request(guarded: Registry, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "regserver.access")
     await guarded.make_robot("a")
