@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -73,6 +74,15 @@ REBUILD_EXAMPLES = """examples:
       where catalog.sqlite3 is lost and there is no backup: a new one, from the blobs and the saved manifests
   regserver rebuild --root /var/lib/regserver --manifests /backups/manifests.jsonl.zst
 """
+DOCTOR_EXAMPLES = """examples:
+  regserver doctor --server https://registry.example.com
+      as its clients reach it: TLS, proxy headers, limits on uploads, clock
+  regserver doctor --root /var/lib/regserver --config /etc/regserver.toml
+      the folder and the machine: disk, filesystem, permissions, certificate, catalog; as the server's own user
+  regserver doctor --server https://registry.example.com --json --strict
+
+exit codes: 0 nothing is wrong, 1 there are errors (with --strict: or warnings), 2 wrong usage
+"""
 VERSION_EXAMPLES = """examples:
   regserver version
 """
@@ -85,6 +95,10 @@ MAIN_EXAMPLES = """examples:
 exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 denied, 5 conflict, 6 the server cannot be reached,
 7 damaged content found
 """
+
+# Of the settings, those that say what to look at.
+_LOOKED_AT = frozenset({"root", "database", "public-url", "tls-cert", "tls-key", "trusted-proxies", "reserve-bytes"})
+DOCTOR = tuple(setting for setting in SETTINGS if setting.name in _LOOKED_AT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,6 +150,11 @@ def _parser(wanted: frozenset[str]) -> argparse.ArgumentParser:
     )
     scrub.add_argument("--json", action="store_true", help="the report as JSON")
     scrub.add_argument("--no-trunc", action="store_true", help="digests in full")
+
+    doctor = _command(commands, "doctor", _doctor, "find what is wrong, and say what to do", DOCTOR_EXAMPLES, DOCTOR)
+    doctor.add_argument("--server", metavar="URL", help="as clients reach it; without --root that of the login")
+    doctor.add_argument("--json", action="store_true", help="the findings as JSON")
+    doctor.add_argument("--strict", action="store_true", help="warnings count as errors")
 
     _command(commands, "version", _version, "print the version", VERSION_EXAMPLES, ())
     parser.set_defaults(command=_ask, whole_parser=lambda: _parser(NAMES))
@@ -264,6 +283,13 @@ def _scrub(options: argparse.Namespace) -> int:
     except app.CANNOT_START as error:
         return _fail(str(error), FAILED)
     return report.end(*tally, dry_run=options.dry_run)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from regserver.doctor.command import diagnose
+
+    is_named = options.root or options.config or os.environ.get(ROOT.variable)
+    return diagnose(options, _settings(options) if is_named else None)
 
 
 def _version(options: argparse.Namespace) -> int:

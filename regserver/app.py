@@ -12,9 +12,11 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+import regserver.console
 import regserver.mgmt.routes
 import regserver.oci.routes
 import regserver.oci.token
@@ -25,6 +27,7 @@ from regserver.auth.authorize import Authorizer
 from regserver.auth.gate import Gate
 from regserver.auth.keys import KeyRefused, Keys
 from regserver.auth.robots import Robots
+from regserver.auth.sessions import Sessions
 from regserver.auth.tokens import Tokens
 from regserver.config import ConfigError, Settings
 from regserver.content.backup import BackedUp, Backup, Tell
@@ -32,13 +35,15 @@ from regserver.content.blobs import Blobs
 from regserver.content.clock import Clock
 from regserver.content.collector import Collector, Progress
 from regserver.content.core import Core
-from regserver.content.flushing import Flushing
+from regserver.content.events import Feed, Told
+from regserver.content.figures import Stocktaking
 from regserver.content.housekeeping import Housekeeping
 from regserver.content.idempotency import ClaimingDatabase
 from regserver.content.jobs import Jobs
 from regserver.content.keeping import Keeper, Work, watched
 from regserver.content.listing import Listing
 from regserver.content.manifests import Manifests
+from regserver.content.noting import Noting
 from regserver.content.pace import Slowly, at_once
 from regserver.content.purge import Purge
 from regserver.content.rebuild import Rebuild, Rebuilt
@@ -60,8 +65,12 @@ from regserver.storage.sql.migrate import Migratable, MigrationRefused, check, m
 from regserver.storage.sql.port import DatabaseFailed
 from regserver.storage.sql.sqlite import SQLiteDatabase
 from regserver.storage.sql.turn import Turn
-from regserver.web import devguard, health, routing
+from regserver.web import devguard, health, metrics, routing
 from regserver.web.context import Services
+from regserver.web.kept import KEPT, Kept
+
+if TYPE_CHECKING:
+    from regserver.web.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +82,7 @@ CANNOT_START = (OSError, DatabaseFailed, StoreFailed, MigrationRefused, KeyRefus
 
 ROUTES = (
     *health.ROUTES,
+    *metrics.ROUTES,
     *regserver.oci.routes.ROUTES,
     *regserver.oci.token.ROUTES,
     *regserver.mgmt.routes.ROUTES,
@@ -100,33 +110,44 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         blobs = await FilesystemBlobStore.at(settings.root)
         opened.push_async_callback(blobs.close)
         await belonging.claim(settings.root, database, blobs)  # before anything looks for files that no table names
-        core = Core(ClaimingDatabase(database), blobs, settings)
+        told = Told(database)
+        tracing = _tracing(settings, opened)
+        claiming = ClaimingDatabase(told)
+        core = Core(claiming if tracing is None else tracing.database(claiming), blobs, settings)
         collector = Collector(core)
         purge = Purge(core, collector)
-        services = await _services(core, collector, purge, admin_token)
+        services = await _services(core, collector, purge, admin_token, Feed(core, told))
         schedule = CollectionSchedule(core, collector, services.jobs)
-        flushing = Flushing(core, flush=[services.api_tokens.flush, services.robots.flush])
+        noting = Noting(core, flush=[services.api_tokens.flush, services.robots.flush])
         housekeeping = Housekeeping(core, collector)
         await housekeeping.recover()  # from the tables alone, before the first request
+        database.committed = core.numbers.committed
         closing = opened.pop_all()
 
     async def lifespan(_: web.Application) -> AsyncIterator[None]:
         keeper = Keeper(
             KeeperLock(settings.root), services.jobs, (housekeeping, purge, services.scrub, schedule, Saving(core))
         )
-        async with closing, _background((flushing, keeper), services.jobs, database):
+        async with closing, _background((noting, services.feed, keeper), services.jobs, database):
             yield
 
     app = web.Application(client_max_size=settings.max_manifest_bytes)
-    routing.build(app, services, ROUTES)
+    routing.build(app, services, metrics.placed(ROUTES, settings))
     health.install(app)
+    if tracing is not None:
+        tracing.install(app)
+    regserver.console.mount(app)
     if settings.dev:
         app.middlewares.append(devguard.guard)  # innermost: a refusal is rendered like every other
+    if settings.kept_answers_bytes and isinstance(database, SQLiteDatabase):
+        plain = {} if settings.dev or settings.requests_per_second else app[routing.PLAIN]
+        app[KEPT] = Kept(database, app[health.LIFECYCLE], settings.kept_answers_bytes, plain, core.numbers)
+        app.on_cleanup.append(app[KEPT].close)
     app.cleanup_ctx.append(lifespan)
     return app
 
 
-async def _services(core: Core, collector: Collector, purge: Purge, admin_token: str) -> Services:
+async def _services(core: Core, collector: Collector, purge: Purge, admin_token: str, feed: Feed) -> Services:
     signing = await Keys.load(core.settings.root, core.db)
     tokens = Tokens(signing, core)
     robots, api_tokens = Robots(signing, core), ApiTokens(core)
@@ -148,6 +169,9 @@ async def _services(core: Core, collector: Collector, purge: Purge, admin_token:
         registries=registries,
         jobs=Jobs(core, collector, runs_here=False),
         scrub=BackgroundScrub(core, collector),
+        feed=feed,
+        stock=Stocktaking(core),
+        sessions=Sessions(core, authenticator),
     )
 
 
@@ -181,6 +205,19 @@ async def _open_database(settings: Settings, opened: contextlib.AsyncExitStack) 
         database = await _open_postgres(settings.database)
     opened.push_async_callback(database.close)
     return database
+
+
+def _tracing(settings: Settings, opened: contextlib.AsyncExitStack) -> Tracing | None:
+    """Raises ConfigError without the library, which only traces need."""
+    if not settings.otel:
+        return None
+    try:
+        from regserver.web import tracing
+    except ImportError:
+        raise ConfigError("--otel needs a library: pip install 'regserver[otel]'") from None
+    found = tracing.Tracing(tracing.make_provider())
+    opened.push_async_callback(asyncio.to_thread, found.close)
+    return found
 
 
 async def _open_postgres(url: str) -> Migratable:

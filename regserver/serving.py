@@ -23,8 +23,10 @@ from regserver import __version__, logs
 from regserver.announcing import ServeFailed, announce, cannot_listen, url_of
 from regserver.app import CANNOT_START, create_app, load_admin_token
 from regserver.config import Settings
+from regserver.web import metrics
 from regserver.web.connection import Connection, Room
 from regserver.web.health import LIFECYCLE
+from regserver.web.kept import KEPT, Kept, QuickConnection
 from regserver.web.serverkw import SERVER_KWARGS
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,11 @@ class Listener:
         self._runner = runner
         self._servers = servers
         self.addresses = [name.getsockname()[:2] for server in servers for name in server.sockets]
+
+    @property
+    def server(self) -> web.Server:
+        """What answers on every connection: a protocol factory, for another port of the same application."""
+        return _manager(self._runner)
 
     async def close(self, drain_seconds: float) -> bool:
         """The way out; True if every running request came to its end.
@@ -81,7 +88,8 @@ async def listen(
     """
     runner = make_runner(app)
     await runner.setup()
-    connections = _connections(runner, Room(min(settings.max_connections, (_open_files() - SPARE_FILES) // 2)))
+    room = Room(min(settings.max_connections, (_open_files() - SPARE_FILES) // 2))
+    connections = _connections(runner, room, app.get(KEPT) if context is None else None)
     options: dict[str, Any] = {
         "ssl": context,
         "ssl_handshake_timeout": HANDSHAKE_SECONDS if context else None,
@@ -97,6 +105,23 @@ async def listen(
         await runner.cleanup()
         raise cannot_listen(settings, error) from None
     return Listener(runner, servers)
+
+
+async def listen_for_metrics(app: web.Application, settings: Settings, worker: int = 0) -> web.AppRunner | None:
+    """On an address of its own, if it has one; each further worker on the next port. Raises ServeFailed."""
+    if settings.metrics_listen is None:
+        return None
+    host, port = settings.metrics_listen
+    port += worker if port else 0
+    runner = web.AppRunner(metrics.alone(app), access_log=None, shutdown_timeout=CUT_SECONDS)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ServeFailed(f"cannot listen on {host}:{port} for --metrics-listen: {error.strerror or error}") from None
+    logger.info("metrics", extra={"address": "{}:{}".format(*runner.addresses[0][:2])})
+    return runner
 
 
 def make_runner(app: web.Application) -> web.AppRunner:
@@ -122,10 +147,12 @@ def _open_files() -> int:
     return soft
 
 
-def _connections(runner: web.AppRunner, room: Room) -> Callable[[], Connection]:
+def _connections(runner: web.AppRunner, room: Room, kept: Kept | None = None) -> Callable[[], Connection]:
     manager = _manager(runner)
     loop = asyncio.get_running_loop()
     options = {name: value for name, value in SERVER_KWARGS.items() if name != "handler_cancellation"}  # the manager's
+    if kept is not None:
+        return lambda: QuickConnection(manager, room, kept, loop=loop, **options)
     return lambda: Connection(manager, room, loop=loop, **options)
 
 
@@ -173,16 +200,19 @@ async def serve(settings: Settings, admin_token: str) -> None:
 
 @asynccontextmanager
 async def served(
-    settings: Settings, admin_token: str, sockets: Sequence[socket.socket] | None = None
+    settings: Settings, admin_token: str, sockets: Sequence[socket.socket] | None = None, worker: int = 0
 ) -> AsyncIterator[tuple[web.Application, Listener]]:
     """A whole server, from what it opens to the way out; of a process of its own, or of a worker on bound sockets."""
     context = tls_context(settings)  # before anything is opened
     app = await create_app(settings, admin_token=admin_token)
     listener = await listen(app, settings, context, sockets)
+    numbers = await listen_for_metrics(app, settings, worker)
     yield app, listener
     logger.info("shutting down", extra={"drain_seconds": settings.drain_seconds})
     if not await listener.close(settings.drain_seconds):
         logger.warning("requests were cut: they did not end within the drain time")
+    if numbers is not None:
+        await numbers.cleanup()
     logger.info("stopped")
 
 

@@ -17,6 +17,7 @@ from regserver.content.core import Core
 from regserver.errors import RegistryError, Unauthorized
 from regserver.model.access import Caller
 from regserver.model.audit import Actor, AuditAction, AuditResult
+from regserver.storage import evidence
 from regserver.storage.catalog import audit, registries
 from regserver.storage.sql.port import DatabaseFailed, Transaction
 
@@ -79,6 +80,7 @@ class Gate:
     async def _judged(self, claimed: tuple[str, str], origin: Actor, ask: Callable[[], Awaitable[T]]) -> T:
         if self._is_open:
             return await ask()
+        evidence.once()  # who can be guessed at is judged each time
         name, secret = claimed
         try:
             attempt = self._logins.enter(origin.address, name, secret)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from regserver.errors import ErrorCode, RegistryError
+from regserver.storage import evidence
 
 Clock = Callable[[], float]
 
@@ -111,7 +112,10 @@ class Requests:
             self._admit("credential", subject)
 
     def _admit(self, kind: str, key: str) -> None:
-        if self._buckets is not None and (wait := self._buckets.take((kind, key))):
+        if self._buckets is None:
+            return
+        evidence.once()  # every one counts
+        if wait := self._buckets.take((kind, key)):
             raise too_many(wait, f"too many requests of this {kind}")
 
 

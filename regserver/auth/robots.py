@@ -28,6 +28,7 @@ from regserver.model.audit import SERVER, Actor, AuditAction
 from regserver.model.globs import Globs
 from regserver.model.ids import new_id, new_secret
 from regserver.model.times import now_ms
+from regserver.storage import evidence
 from regserver.storage.catalog import accounts, audit, registries
 from regserver.storage.catalog.accounts import CredentialRow, Previous
 from regserver.storage.catalog.registries import Status
@@ -256,7 +257,7 @@ class Robots:
         return None
 
     def use(self, row: CredentialRow) -> None:
-        self._uses.note(row.id)
+        evidence.note(partial(self._uses.note, row.id))
 
     async def flush(self, *, final: bool = False) -> None:
         """Writes the last uses. Raises DatabaseFailed."""
@@ -280,12 +281,16 @@ def versions(row: CredentialRow) -> list[CredentialRow]:
     old = row.previous
     if old is None or old.until <= now_ms():
         return [row]
+    evidence.until(old.until / 1000)
     return [row, replace(row, version=old.version, key_id=old.key_id, claims=old.claims, previous=None)]
 
 
 def has_ended(row: CredentialRow) -> bool:
     """Whether the robot was given up to now. It is a permission that ends, so the wall clock decides."""
-    return row.expires_at is not None and row.expires_at <= now_ms()
+    if row.expires_at is None:
+        return False
+    evidence.until(row.expires_at / 1000)
+    return row.expires_at <= now_ms()
 
 
 def _has_expired(row: CredentialRow) -> bool:

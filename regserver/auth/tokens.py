@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +18,12 @@ from regserver.auth import jws
 from regserver.auth.keys import LEEWAY_SECONDS, KeyRefused, Keys
 from regserver.auth.scopes import Scopes
 from regserver.content.core import Core
+from regserver.counting import Cache
 from regserver.errors import RegistryError, Unauthorized
 from regserver.model.access import Action, Kind
 from regserver.model.ids import new_secret
 from regserver.model.names import RepositoryName
+from regserver.storage import evidence
 from regserver.storage.catalog import accounts
 
 TYPE = "at+jwt"  # RFC 9068 §2.1; a robot's password says JWT, and neither passes for the other
@@ -58,7 +61,7 @@ class Tokens:
         self._keys = keys
         self._core = core
         self._clock = clock
-        self._remembered: dict[bytes, Bearer] = {}
+        self._remembered: OrderedDict[bytes, Bearer] = OrderedDict()
 
     async def issue(self, subject: str, binding: Binding, scopes: Scopes) -> tuple[str, int]:
         """(token, seconds until it expires). Raises KeyRefused if the key that signs is lost."""
@@ -87,16 +90,18 @@ class Tokens:
     async def verify(self, token: str) -> Bearer:
         """Raises Unauthorized, without saying what was wrong. A good signature is remembered until it expires."""
         remembered = self._remembered.get(fingerprint := hashlib.sha256(token.encode()).digest())
+        self._core.numbers.cached(Cache.TOKENS, hit=remembered is not None)
         if remembered is None:
             remembered = self._remember(fingerprint, await self._verified(token))
         if remembered.expires <= self._clock():
             self._remembered.pop(fingerprint, None)
             raise Unauthorized(error="invalid_token")
+        evidence.until(remembered.expires)
         return remembered
 
     def _remember(self, fingerprint: bytes, bearer: Bearer) -> Bearer:
         while len(self._remembered) >= _REMEMBERED:
-            del self._remembered[next(iter(self._remembered))]  # the oldest
+            self._remembered.popitem(last=False)  # the oldest
         self._remembered[fingerprint] = bearer
         return bearer
 

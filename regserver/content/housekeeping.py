@@ -15,11 +15,12 @@ from regserver.content.core import Core
 from regserver.content.idempotency import KEPT_SECONDS
 from regserver.content.retention import Retentions
 from regserver.storage.blobs.port import StoreFailed
-from regserver.storage.catalog import audit, clock, garbage, holds, idempotency, uploads
+from regserver.storage.catalog import audit, clock, events, garbage, holds, idempotency, uploads
 from regserver.storage.sql.port import DatabaseFailed, Transaction
 
 log = logging.getLogger("regserver.housekeeping")
 
+EVENTS = 500  # that one transaction forgets: small rows, each found by its key
 SWEEP_SECONDS = 86400.0  # between two looks for files that no table names; the first comes with the start
 
 
@@ -57,6 +58,7 @@ class Housekeeping:
         await self._clock.tick()
         await self.expire_uploads()
         await self.expire_audit()
+        await self.expire_events()
         await self.expire_keys()
         await self.expire_holds()
         await self._collector.reap()
@@ -74,6 +76,19 @@ class Housekeeping:
 
             gone = await self._core.db.write(body)
             count, more = count + gone, gone == BATCH
+        return count
+
+    async def expire_events(self) -> int:
+        """Forgets events past their age, in epochs, and all but the latest of too many."""
+        count, more, settings = 0, True, self._core.settings
+        while more:
+
+            async def body(tx: Transaction) -> int:
+                floor = await clock.epoch(tx) - self._core.epochs(settings.event_days * 86400)
+                return await events.expire(tx, floor, settings.event_count, EVENTS)
+
+            gone = await self._core.db.write(body)
+            count, more = count + gone, gone == EVENTS
         return count
 
     async def expire_keys(self) -> int:

@@ -19,10 +19,11 @@ from regserver.content.explain import Explain
 from regserver.content.waiting import set_within
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.audit import SERVER, Actor, AuditAction
+from regserver.model.events import EventType
 from regserver.model.ids import new_id
 from regserver.model.times import now_ms
 from regserver.storage.blobs.port import StoreFailed
-from regserver.storage.catalog import audit, jobs, registries
+from regserver.storage.catalog import audit, events, jobs, registries
 from regserver.storage.catalog.jobs import JobRow, JobStatus
 from regserver.storage.catalog.registries import Status
 from regserver.storage.sql.port import DatabaseFailed, Reader, Transaction
@@ -138,6 +139,7 @@ class Jobs:
                 raise RegistryError(ErrorCode.NOT_FOUND)
             if await jobs.cancel(tx, job_id, CANCELLED, by.subject, now_ms()):
                 await audit.record(tx, by, AuditAction.GC_CANCEL, registry_id=registry_id, reference=job_id)
+                await _tell(tx, registry_id, job_id)
             return await jobs.by_id(tx, registry_id, job_id) or job
 
         return await self._core.db.write(body)
@@ -193,19 +195,32 @@ class Jobs:
         held = json.dumps({"held": [asdict(held) for held in report.held]})
 
         async def body(tx: Transaction) -> JobRow | None:
-            await jobs.complete(tx, job.id, job.asked, held, now_ms())
+            if await jobs.complete(tx, job.id, job.asked, held, now_ms()):
+                await _tell(tx, job.registry_id, job.id)
             return await jobs.by_id(tx, job.registry_id, job.id)
 
-        return await self._core.db.write(body)
+        return self._counted(await self._core.db.write(body))
+
+    def _counted(self, job: JobRow | None) -> JobRow | None:
+        if job is not None and job.status is not JobStatus.RUNNING:
+            self._core.numbers.ended(
+                completed=job.status is JobStatus.COMPLETED,
+                freed_bytes=job.bytes_freed,
+                blobs=job.blobs_deleted,
+                manifests=job.manifests_deleted,
+            )
+        return job
 
     async def _fail(self, job: JobRow, error: Exception) -> None:
         if isinstance(error, StoreFailed) and error.fatal:
             self._core.health.fail("a sync to disk failed; check the disk, then restart")
 
-        async def body(tx: Transaction) -> None:
-            await jobs.fail(tx, job.id, _reason(error), now_ms())
+        async def body(tx: Transaction) -> JobRow | None:
+            if await jobs.fail(tx, job.id, _reason(error), now_ms()):
+                await _tell(tx, job.registry_id, job.id)
+            return await jobs.by_id(tx, job.registry_id, job.id)
 
-        await self._core.db.write(body)
+        self._counted(await self._core.db.write(body))
 
 
 class _Noted:
@@ -229,6 +244,16 @@ class _Noted:
             await jobs.advance(tx, self._job_id, progress.phase, progress.done, progress.total)
 
         await self._core.db.write(body)
+
+
+async def _tell(tx: Transaction, registry_id: str, job_id: str) -> None:
+    """A collection has ended, whichever way."""
+    job = await jobs.by_id(tx, registry_id, job_id)
+    if job is not None:
+        counts = {"blobs_deleted": job.blobs_deleted, "manifests_deleted": job.manifests_deleted}
+        more = {"status": str(job.status), "bytes_freed": job.bytes_freed, **counts, "error": job.error}
+        by = Actor(job.cancelled_by or job.started_by or SERVER.subject)
+        await events.of_registry(tx, EventType.COLLECTED, registry_id, by, reference=job_id, more=more)
 
 
 async def _ready(tx: Transaction, registry_id: str) -> None:

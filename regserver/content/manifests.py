@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from regserver.content import leasing
 from regserver.content.admission import admit
@@ -16,6 +17,7 @@ from regserver.model.digest import Digest
 from regserver.model.manifest import Manifest, parse_manifest
 from regserver.model.names import Reference, Tag
 from regserver.model.times import now_ms
+from regserver.storage import evidence
 from regserver.storage.catalog import audit, clock, manifests, repositories, scrub, tags
 from regserver.storage.sql.port import Reader, Transaction
 
@@ -74,7 +76,8 @@ class Manifests:
             raise _unknown(reference)
         if isinstance(reference, Digest) and Action.PUSH in target.rights and not caller.shared:
             await self._promise(target, caller, reference)
-        self._core.pulls.note(row.repository_id, row.digest)
+        tag = None if isinstance(reference, Digest) else str(reference)
+        evidence.note(partial(self._core.pulls.note, row.repository_id, row.digest, tag=tag, by=caller.actor))
         return ManifestInfo(Digest(row.digest), row.media_type, row.size), content
 
     async def put(

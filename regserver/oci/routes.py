@@ -18,13 +18,13 @@ _UPLOAD: Final = _NAME + "/blobs/uploads/{upload}"
 _MANIFEST: Final = _NAME + "/manifests/{reference}"
 
 ROUTES: Final = (
-    Route("GET", "/v2/", Access.LOGIN, base.version),  # end-1
+    Route("GET", "/v2/", Access.LOGIN, base.version, kept=True),  # end-1
     Route("GET", "/v2/_catalog", Access.CATALOG, listing.catalog),
-    Route("HEAD", _BLOB, Access.PULL, blobs.head),  # end-2
-    Route("GET", _BLOB, Access.PULL, blobs.get),
+    Route("HEAD", _BLOB, Access.PULL, blobs.head, kept=True),  # end-2
+    Route("GET", _BLOB, Access.PULL, blobs.get, kept=True),
     Route("DELETE", _BLOB, Access.DELETE, blobs.delete),  # end-10
-    Route("HEAD", _MANIFEST, Access.PULL, manifests.head),  # end-3
-    Route("GET", _MANIFEST, Access.PULL, manifests.get),
+    Route("HEAD", _MANIFEST, Access.PULL, manifests.head, kept=True),  # end-3
+    Route("GET", _MANIFEST, Access.PULL, manifests.get, kept=True),
     Route("PUT", _MANIFEST, Access.PUSH, manifests.put),  # end-7, end-7b
     Route("DELETE", _MANIFEST, Access.DELETE, manifests.delete),  # end-9
     Route("POST", _START, Access.PUSH, uploads.start),  # end-4a, end-4b, end-4c, end-11

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from aiohttp import hdrs, web
 from yarl import URL
@@ -99,6 +100,7 @@ def _without_port(hop: str) -> str:
     return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
+@lru_cache(maxsize=1024)
 def _address(text: str) -> Address | None:
     """Without a zone, which means something on one machine only."""
     try:

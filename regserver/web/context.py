@@ -13,10 +13,13 @@ from regserver.auth.authenticate import Authenticator
 from regserver.auth.authorize import Authorizer
 from regserver.auth.gate import Gate
 from regserver.auth.robots import Robots
+from regserver.auth.sessions import Sessions
 from regserver.auth.tokens import Tokens
 from regserver.config import Settings
 from regserver.content.blobs import Blobs
 from regserver.content.core import Core
+from regserver.content.events import Feed
+from regserver.content.figures import Stocktaking
 from regserver.content.jobs import Jobs
 from regserver.content.listing import Listing
 from regserver.content.manifests import Manifests
@@ -45,6 +48,9 @@ class Services:
     registries: Registries
     jobs: Jobs
     scrub: BackgroundScrub
+    feed: Feed
+    stock: Stocktaking
+    sessions: Sessions
 
 
 SERVICES = web.AppKey("services", Services)
@@ -73,10 +79,12 @@ Renew = Callable[[web.Request, Call, Mapping[str, Any]], Awaitable[Mapping[str, 
 class Route:
     """A row of a route table. ``path`` is aiohttp's pattern; ``{name}`` under /v2 is a repository, ``{registry_id}``
     under /v1 a registry: what a registry's API token is held against. ``renew`` makes what is secret of a POST's answer
-    again, for one that is repeated under its idempotency key."""
+    again, for one that is repeated under its idempotency key. ``kept``: a 200 is a function of the request and of what
+    it read, and so may be given again (web.kept)."""
 
     method: str
     path: str
     access: Access
     handler: Handler
     renew: Renew | None = None
+    kept: bool = False

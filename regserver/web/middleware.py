@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import logging
 import socket
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from regserver import logs
 from regserver.errors import ErrorCode, RegistryError, Unauthorized
 from regserver.model.ids import new_id
 from regserver.storage.blobs.port import StoreFailed
 from regserver.storage.sql.port import DatabaseFailed
-from regserver.web import errors
+from regserver.web import errors, metrics
 from regserver.web.challenge import challenge
 from regserver.web.context import SERVICES
 from regserver.web.facts import FACTS, Facts, is_answered
@@ -40,8 +41,10 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     loop = asyncio.get_running_loop()
     started, status = loop.time(), 499
     facts = request[FACTS] = Facts(new_id("req"), continue_owed=_waits(request))
+    logs.REQUEST.set(facts.request_id)
     try:
-        response = await _answered(request, handler, facts)
+        with request.app[SERVICES].core.traffic.request():
+            response = await _answered(request, handler, facts)
         status = response.status
         if not request.content.is_eof():
             await _part(request, response, facts)
@@ -49,7 +52,8 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             facts.sent = 0 if request.method == hdrs.METH_HEAD else response.content_length or response.body_length
         return response
     finally:
-        _log(request, facts, status, loop.time() - started)
+        _log(request, facts, status, seconds := loop.time() - started)
+        metrics.count(request, status, seconds, facts.sent or 0)
 
 
 def _waits(request: web.Request) -> bool:
@@ -124,30 +128,36 @@ def _bound_reading(request: web.Request, response: web.StreamResponse) -> None:
 
 
 async def _mark(request: web.Request, response: web.StreamResponse) -> None:
-    """What every answer says. Content here comes from strangers: no browser may take it for a page of ours."""
     _bound_reading(request, response)
-    headers = response.headers
     if FACTS in request:
-        headers["X-Request-Id"] = request[FACTS].request_id
+        response.headers["X-Request-Id"] = request[FACTS].request_id
+    mark(request.path, response)
+
+
+def mark(path: str, response: web.StreamResponse) -> None:
+    """What every answer says. Content here comes from strangers: no browser may take it for a page of ours."""
+    headers = response.headers
     headers[hdrs.SERVER] = "regserver"
     headers["X-Content-Type-Options"] = "nosniff"
-    if request.path.startswith("/v2/"):
+    if path.startswith("/v2/"):
         headers["Docker-Distribution-Api-Version"] = "registry/2.0"
         headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
 
 
 def _log(request: web.Request, facts: Facts, status: int, seconds: float) -> None:
     """Never a header, never a query: tokens and passwords live there."""
-    access.info(
-        "request",
-        extra={
-            "method": request.method,
-            "path": request.path[:PATH_LENGTH].encode("unicode_escape").decode(),
-            "status": status,
-            "received": request.content.total_bytes,
-            "sent": facts.sent or 0,
-            "ms": round(seconds * 1000, 1),
-            "subject": facts.subject,
-            "request_id": facts.request_id,
-        },
-    )
+    access.info("request", extra=fields(request, facts, status, seconds))
+
+
+def fields(request: web.Request, facts: Facts, status: int, seconds: float) -> dict[str, Any]:
+    """Of the line of one request."""
+    return {
+        "method": request.method,
+        "path": request.path[:PATH_LENGTH].encode("unicode_escape").decode(),
+        "status": status,
+        "received": request.content.total_bytes,
+        "sent": facts.sent or 0,
+        "ms": round(seconds * 1000, 1),
+        "subject": facts.subject,
+        "request_id": facts.request_id,
+    }

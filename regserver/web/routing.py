@@ -13,14 +13,17 @@ from regserver.errors import Unauthorized
 from regserver.model.access import Access, Account, Caller, Kind, Target
 from regserver.model.audit import Actor
 from regserver.model.names import RepositoryName
-from regserver.web import idempotency, middleware
+from regserver.storage import evidence
+from regserver.web import idempotency, middleware, plain
 from regserver.web.challenge import client_address
 from regserver.web.context import SERVICES, Call, Route, Services
 from regserver.web.facts import FACTS, one
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Decide = Callable[[web.Request], Awaitable[Call]]
 
 NOBODY: Final = Caller(Account(Kind.ANONYMOUS, ""), session="", shared=False)
+PLAIN: Final = web.AppKey[plain.Routes]("plain")
 _UNASKED: Final = frozenset({Access.OPEN, Access.TOKEN})  # routes that look at no credentials, or at them themselves
 
 
@@ -28,12 +31,17 @@ def build(app: web.Application, services: Services, routes: Sequence[Route]) -> 
     """Registers every row, HEAD where there is GET, and OPTIONS everywhere."""
     app[SERVICES] = services
     middleware.install(app)
-    rows = [*routes, *_implied(routes)]
+    rows: list[Route] = [*routes, *_implied(routes)]
+    kept: list[tuple[Route, Decide]] = []
     for path in dict.fromkeys(row.path for row in rows):
         resource = app.router.add_resource(path)
         for row in rows:
             if row.path == path:
-                resource.add_route(row.method, _handle(row, services), expect_handler=_expect)
+                decide = _decide(row, services)
+                resource.add_route(row.method, _handle(row, decide), expect_handler=_expect)
+                if row.kept:
+                    kept.append((row, decide))
+    app[PLAIN] = plain.routes_of(kept)
 
 
 def _implied(routes: Sequence[Route]) -> list[Route]:
@@ -41,7 +49,7 @@ def _implied(routes: Sequence[Route]) -> list[Route]:
     for row in routes:
         methods.setdefault(row.path, []).append(row.method)
     implied = [
-        Route(hdrs.METH_HEAD, row.path, row.access, row.handler)
+        Route(hdrs.METH_HEAD, row.path, row.access, row.handler, kept=row.kept)
         for row in routes
         if row.method == hdrs.METH_GET and hdrs.METH_HEAD not in methods[row.path]
     ]
@@ -59,8 +67,22 @@ def _options(methods: list[str]) -> Callable[[web.Request, Call], Awaitable[web.
     return options
 
 
-def _handle(route: Route, services: Services) -> Handle:
+def _handle(route: Route, decide: Decide) -> Handle:
     async def handle(request: web.Request) -> web.StreamResponse:
+        if not route.kept:
+            evidence.once()
+        call = await decide(request)
+        await _continue(request)
+        repeatable = request.method == hdrs.METH_POST and route.access.manages
+        return await (idempotency.answer(request, route, call) if repeatable else route.handler(request, call))
+
+    return handle
+
+
+def _decide(route: Route, services: Services) -> Decide:
+    """Who asks, and may they: nothing of the request but its path, its credentials and where it comes from."""
+
+    async def decide(request: web.Request) -> Call:
         credentials = one(request, hdrs.AUTHORIZATION)  # two of them: which one would be judged, which one trusted?
         origin = Actor("", client_address(request, services.settings), request[FACTS].request_id)
         caller, target = replace(NOBODY, address=origin.address, request_id=origin.request_id), None
@@ -78,12 +100,9 @@ def _handle(route: Route, services: Services) -> Handle:
             services.gate.admit_caller(caller)
             registry_id = request.match_info.get("registry_id")
             target = await _authorise(services, caller, route.access, name, registry_id)
-        await _continue(request)
-        call = Call(services, caller, target)
-        repeatable = request.method == hdrs.METH_POST and route.access.manages
-        return await (idempotency.answer(request, route, call) if repeatable else route.handler(request, call))
+        return Call(services, caller, target)
 
-    return handle
+    return decide
 
 
 def _repository(request: web.Request, access: Access) -> RepositoryName | None:

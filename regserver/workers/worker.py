@@ -43,7 +43,7 @@ async def serve(order: Order, admin_token: str, end: socket.socket, doors: Seque
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: None)
-    async with serving.served(order.settings, admin_token, doors) as (app, _):
+    async with serving.served(order.settings, admin_token, doors, order.index) as (app, _):
         end.setblocking(False)
         health = app[SERVICES].core.health
         health.tell = lambda reason: channel.tell(end, channel.FAILED + reason.encode())

@@ -16,7 +16,18 @@ from support.registry import ADMIN, on_database, served_app, served_by
 ON_BOTH_ENGINES = frozenset(
     f"test_{name}"
     for name in (
-        *("api_tokens", "blobs", "collection", "explain", "idempotency", "images", "lists", "policies", "quota"),
+        *(
+            "api_tokens",
+            "blobs",
+            "collection",
+            "events",
+            "explain",
+            "idempotency",
+            "images",
+            "lists",
+            "policies",
+            "quota",
+        ),
         *("registries", "robots", "tag_detail", "undo"),
     )
 )

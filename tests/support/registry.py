@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aiohttp import encode_basic_auth, web
+from aiohttp import DummyCookieJar, encode_basic_auth, web
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.typedefs import StrOrURL
 from yarl import URL
@@ -39,6 +39,7 @@ Client = TestClient[web.Request, web.Application]
 def make_settings(root: Path, **changes: Any) -> Settings:
     """Settings of a test: loopback, a free port, no waiting at the end."""
     settings = {"port": 0, "drain_seconds": 5, "reserve_bytes": 0, "database": database_of(root)}
+    settings["event_stream_seconds"] = 0  # a stream of events ends with what is there, unless a test follows it
     return Settings(root=root, **{**settings, **changes})
 
 
@@ -69,7 +70,7 @@ class Alternating(Client):
     """A client of servers that are one registry. ``server`` and ``app`` are the first one's."""
 
     def __init__(self, servers: Sequence["Server"]) -> None:
-        super().__init__(servers[0])
+        super().__init__(servers[0], cookie_jar=DummyCookieJar())
         self._turns = itertools.cycle(servers)
 
     def make_url(self, path: StrOrURL) -> URL:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 
 from regserver.model.access import Action
 from regserver.model.globs import Globs
@@ -60,8 +61,9 @@ _COLUMNS = """c.id, c.registry_id, c.username, c.actions, c.version, c.key_id, c
        c.previous_version, c.previous_key_id, c.previous_claims, c.previous_until"""
 
 
+@lru_cache(maxsize=1024)
 def _credential(row: Row) -> CredentialRow:
-    """``row`` as _COLUMNS has it."""
+    """``row`` as _COLUMNS has it. Remembered by the row itself: what is read anew each time is the row."""
     identity, registry_id, username, actions, version, key_id, claims, name, images, *rest = row
     expires_at, created_at, updated_at, last_used_at, *earlier = rest
     return CredentialRow(

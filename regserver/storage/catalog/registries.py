@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from regserver.storage.sql.port import Reader, Row, Transaction
 
@@ -65,7 +66,9 @@ class RegistrySort(StrEnum):
     IMAGE_COUNT_DESC = "-image_count"
 
 
+@lru_cache(maxsize=1024)
 def _row(values: Row) -> RegistryRow:
+    """Remembered by the row itself: what is read anew each time is the row."""
     identity, name, status, message, public, quota, used, created, updated = values
     return RegistryRow(identity, name, Status(status), message, bool(public), quota, used, created, updated)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ T = TypeVar("T")
 GROUP_LIMIT = 64  # members of one COMMIT: bounds how long the first of them waits
 QUIET_SECONDS = 1.0  # without a write: then the file is tidied, in slices, where nobody waits for it
 FREE_PAGES_PER_SLICE = 1024
+
+
+Committed = Callable[[int, float], None]
 
 
 @dataclass(slots=True)
@@ -67,6 +71,7 @@ class GroupCommit:
         self._loop = asyncio.get_running_loop()
         self._untidy = False
         self._committing = False
+        self.committed: Committed = lambda members, seconds: None
         self._waiting: SimpleQueue[_Member | None] = SimpleQueue()
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._stopped: asyncio.Future[None] = self._loop.create_future()
@@ -176,6 +181,7 @@ class GroupCommit:
             self._connection.execute(f"PRAGMA user_version = {self._pragma('user_version')}")
 
     def _transact(self, group: list[_Member]) -> None:
+        began = time.perf_counter()
         with self._turn():
             self._connection.execute("BEGIN IMMEDIATE")
             for member in group:
@@ -183,6 +189,7 @@ class GroupCommit:
             self._committing = True
             self._connection.execute("COMMIT")
             self._committing = False
+        self.committed(len(group), time.perf_counter() - began)
 
     def _run_member(self, member: _Member) -> None:
         """One body behind a savepoint: its error takes back its own statements and no others."""

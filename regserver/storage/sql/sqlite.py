@@ -11,14 +11,15 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, closing, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import aiosqlite
 
-from regserver.storage.sql.group_commit import GroupCommit
+from regserver.storage import evidence
+from regserver.storage.sql.group_commit import Committed, GroupCommit
 from regserver.storage.sql.port import DatabaseDamaged, DatabaseFailed, Reader, Row, Transaction
 from regserver.storage.sql.statements import SQLiteTransaction, bind, damage, drive, failure, is_busy
 
@@ -55,6 +56,15 @@ class SQLiteDatabase:
         self._closed = False
         self._damaged: DatabaseDamaged | None = None
 
+    @property
+    def committed(self) -> Committed:
+        """Hears of every COMMIT: how many transactions, in how many seconds. Called in the writer's thread."""
+        return self._writer.committed
+
+    @committed.setter
+    def committed(self, hears: Committed) -> None:
+        self._writer.committed = hears
+
     @classmethod
     async def open(cls, path: Path, turn: Callable[[], AbstractContextManager[None]] = nullcontext) -> SQLiteDatabase:
         """Opens or creates the file, private to its owner (0600 in a new folder of 0700); migrates nothing.
@@ -83,15 +93,36 @@ class SQLiteDatabase:
         """In this thread, at once: a log is never locked for readers, so only its recovery is worth a thread.
 
         All rows are taken before it returns, as an open cursor would pin its snapshot."""
+        bound = bind(args)
         try:
-            return self._points.execute(sql, bind(args)).fetchall()
+            rows = self._points.execute(sql, bound).fetchall()
         except sqlite3.Error as error:
             if not is_busy(error):
                 raise self._noted(failure(error, self._path)) from error
+        else:
+            evidence.read(sql, bound, rows)
+            return rows
         return await self.read(lambda reader: reader.fetch(sql, *args))
+
+    def state(self) -> int | None:
+        """A number that differs whenever anybody, in any process, has committed since (sqlite.org/pragma.html,
+        data_version); None where it cannot be told now."""
+        try:
+            number: int = self._points.execute("PRAGMA data_version").fetchall()[0][0]
+        except sqlite3.Error:
+            return None
+        return number
+
+    def agrees(self, reads: Iterable[evidence.Read]) -> bool:
+        """Whether each of these reads finds now what it found then."""
+        try:
+            return all(self._points.execute(sql, bound).fetchall() == rows for sql, bound, rows in reads)
+        except sqlite3.Error:
+            return False
 
     async def read(self, body: Callable[[Reader], Awaitable[T]]) -> T:
         self._check_open()
+        evidence.once()
         reader = min(self._snapshots, key=lambda reader: reader.waiting)
         try:
             return await reader.run(body)
@@ -100,6 +131,7 @@ class SQLiteDatabase:
 
     async def write(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         self._check_open()
+        evidence.once()
         if self._damaged is not None:
             raise DatabaseDamaged(str(self._damaged))
         try:

@@ -11,7 +11,7 @@ from regserver.content.core import Core
 from regserver.content.waiting import set_within
 from regserver.storage.sql.port import DatabaseFailed
 
-log = logging.getLogger("regserver.flushing")
+log = logging.getLogger("regserver.noting")
 
 
 class Flush(Protocol):
@@ -20,7 +20,7 @@ class Flush(Protocol):
     def __call__(self, *, final: bool) -> Awaitable[None]: ...
 
 
-class Flushing:
+class Noting:
     """For every process: what one has noted no other one knows."""
 
     def __init__(self, core: Core, flush: Sequence[Flush] = ()) -> None:
