@@ -152,7 +152,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 
 async def test_a_redirection_is_logged_as_what_it_is(registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "regserver.access")
-    await registry.send("GET", "/", headers={"Accept": "text/html"}, allow_redirects=False)
+    await registry.client.get("/", headers={"Accept": "text/html"}, allow_redirects=False)
     assert [line["status"] for line in lines(caplog)] == [303]
 
 
