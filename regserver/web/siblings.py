@@ -26,7 +26,7 @@ MOST_BYTES: Final = 16 * 2**20
 
 def wanted(settings: Settings) -> bool:
     """Whether others serve the same address."""
-    return int(getattr(settings, "workers", 1)) > 1
+    return settings.workers > 1
 
 
 class Siblings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from regserver.counting import Cache, Numbers
 from regserver.web import siblings
 from regserver.web.siblings import Siblings
-from support.registry import ADMIN_HEADERS, served_app
+from support.registry import ADMIN_HEADERS, served_app, served_process
 
 
 def counted(times: int) -> Numbers:
@@ -87,6 +88,20 @@ async def test_a_scrape_tells_of_the_sibling_too(root: Path, monkeypatch: pytest
     assert 'regserver_http_requests_total{method="GET",route="/v2/",status="2xx"} 7.0' in text
     assert "regserver_http_requests_in_flight 2.0" in text
     assert json.dumps(sorted(path.name for path in (root / "siblings").iterdir())) == "[]"
+
+
+async def test_workers_tell_the_same_whoever_is_asked(tmp_path: Path) -> None:
+    with served_process(tmp_path / "root", "--dev", "--workers", "2") as server:
+
+        def fetch(path: str) -> str:  # a connection of its own: any of the workers takes it
+            with urllib.request.urlopen(f"{str(server.url).rstrip('/')}{path}") as answer:
+                return answer.read().decode()
+
+        for _ in range(20):
+            fetch("/healthz")
+        for _ in range(6):
+            text = fetch("/metrics")
+            assert 'regserver_http_requests_total{method="GET",route="/healthz",status="2xx"} 20.0' in text
 
 
 async def test_one_process_alone_has_no_socket(root: Path) -> None:

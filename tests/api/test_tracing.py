@@ -15,6 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from regserver.storage.sql.port import DatabaseFailed
 from regserver.web import tracing
+from regserver.web.kept import KEPT
 from support.managing import make_registry, services_of
 from support.pushing import Registry, push_image
 from support.registry import ADMIN, ADMIN_TOKEN, fail_to_serve, served_app
@@ -64,6 +65,10 @@ async def test_a_write_is_a_span_within_its_request(traced: Registry, exported: 
     within = [span for span in writes if span.parent and span.parent.span_id == request.context.span_id]
     assert len(within) == 1
     assert within[0].context.trace_id == request.context.trace_id
+
+
+async def test_no_answer_is_kept_that_would_have_no_span(traced: Registry) -> None:
+    assert KEPT not in traced.client.app  # type: ignore[operator]
 
 
 async def test_the_trace_of_a_client_is_taken_up(traced: Registry, exported: InMemorySpanExporter) -> None:
