@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -52,6 +53,20 @@ def test_a_client_pushes_to_it_and_pulls_the_same_bytes(kind: type[Client], serv
 def test_what_is_read_from_files_at_run_time_is_in_it(served: Served) -> None:
     answers = [served.request("GET", path) for path in ("/v1/openapi.json", "/v1/docs", "/readyz")]
     assert [answer.status for answer in answers] == [200, 200, 200], [answer.body for answer in answers]
+
+
+def test_every_file_of_the_package_is_in_it(served: Served, bare_machine: Path, built: Path) -> None:
+    """Migrations, pages, styles: whatever the wheel has beside its modules."""
+    names = zipfile.ZipFile(next(built.glob("*.whl"))).namelist()
+    expected = {name for name in names if name.startswith("regserver/") and not name.endswith(".py")}
+    unpacked = {
+        file.relative_to(folder).as_posix()
+        for folder in (bare_machine / "tmp").glob("_MEI*")
+        for file in folder.glob("regserver/**/*")
+        if file.is_file()
+    }
+    assert expected
+    assert expected <= unpacked
 
 
 def test_it_is_the_client_too(alone: Sequence[str], served: Served) -> None:
