@@ -114,10 +114,8 @@ def goal_table(table: Table, goals: Sequence[Goal], workloads: Mapping[str, Work
         word = "**missed**" if one.met is False else one.word
         ratio = number(one.ratio) if one.goal.against else ""
         workload = workloads[one.goal.workload]
-        unit = "" if one.goal.against else f" {_unit(one.goal, workload)}"
-        lines.append(
-            f"| {workload.title} | {one.goal.text}{unit} | {_value(ours, one.goal, workload)} | {ratio} | {word} |"
-        )
+        goal = one.goal.text + ("" if one.goal.against else f" {_unit(one.goal, workload)}")
+        lines.append(f"| {workload.title} | {goal} | {_value(ours, one.goal, workload)} | {ratio} | {word} |")
     missed = {one.goal.workload for one in found if one.met is False}
     notes = [f"- {workloads[name].title}: {note}" for name, note in NOTES.items() if name in missed]
     return [*lines, *(["", "What stands in the way where a goal is missed:", "", *notes] if notes else [])]

@@ -23,6 +23,15 @@ class Chart:
     why: str = ""
 
 
+RATE = """\
+With one connection the figure is a round trip between two processes that wait for each other. With ten there is always
+a request to be answered, and the rate is what one process gives; more connections add nothing to it."""
+QUEUE = """\
+Beyond that point requests wait for each other: the time of one is the number of connections by the rate."""
+COPIES = """\
+Straight, the kernel moves a blob from the file to the socket. Over TLS each byte is read, encrypted and written by the
+process, and decrypted by curl on the other core; nginx copies it once more."""
+
 CHARTS: Sequence[Chart] = (
     Chart("repositories-reads", "Reads, by repositories", "repositories", "req/s"),
     Chart("repositories-cpu", "Processor of the server for one read, by repositories", "repositories", "µs"),
@@ -36,12 +45,12 @@ CHARTS: Sequence[Chart] = (
     Chart("tags-lists", "Lists, by tags of the repository", "tags", "ms"),
     Chart("tags-start", "Restart, by tags", "tags", "ms"),
     Chart("tags-memory", "Memory after a restart, by tags", "tags", "MB"),
-    Chart("connections-again", "GET manifest by tag, asked again, by connections", "connections", "req/s"),
-    Chart("connections-again-p99", "The same: 99 of 100 took at most", "connections", "ms"),
+    Chart("connections-again", "GET manifest by tag, asked again, by connections", "connections", "req/s", RATE),
+    Chart("connections-again-p99", "The same: 99 of 100 took at most", "connections", "ms", QUEUE),
     Chart("connections-first", "GET manifest by tag, first time, by connections", "connections", "req/s"),
     Chart("connections-first-p99", "The same: 99 of 100 took at most", "connections", "ms"),
     Chart("bulk-push", "Push of 1 GiB by curl: straight, TLS, nginx", "", "MB/s"),
-    Chart("bulk-pull", "Pull of 1 GiB by curl: straight, TLS, nginx", "", "MB/s"),
+    Chart("bulk-pull", "Pull of 1 GiB by curl: straight, TLS, nginx", "", "MB/s", COPIES),
 )
 
 
