@@ -12,7 +12,7 @@ LIGHT := not clients and not conformance and not slow
 export REGSERVER_CI
 
 .DEFAULT_GOAL := help
-.PHONY: help run check format test test-quick test-all conformance bench bench-scale build docs clients clean
+.PHONY: help run check format test test-quick test-all conformance bench bench-quick bench-growth bench-guard bench-scale build docs clients clean
 
 help: ## Show this list
 	@echo "regserver: a container registry. make TARGET, one of:"
@@ -37,6 +37,7 @@ test: $(VENV)/.dev ## Every test, with the real clients and the OCI conformance 
 	-$(BIN)/python tools/setup-clients
 	$(BIN)/python -m pytest -n auto -m "$(LIGHT)"
 	$(BIN)/python -m pytest -m "not ($(LIGHT))"
+	CLIENT_WORKERS=2 $(BIN)/python -m pytest tests/clients/test_every_client.py
 
 test-quick: $(VENV)/.dev ## The tests that need no client, no root, no PostgreSQL and no conformance suite
 	$(BIN)/python -m pytest -n auto -m "$(LIGHT) and not postgres"
@@ -50,8 +51,21 @@ test-all: check test ## check and test, with 1,000 rounds of kill -9, a crash at
 conformance: $(VENV)/.dev $(TOOLS)/.conformance ## The OCI conformance suite, every version; writes conformance/README.md
 	$(BIN)/python conformance/run.py --write
 
-bench: $(VENV)/.dev ## Push and pull 1 GiB, median of three
-	$(BIN)/python benchmarks/quick.py
+bench: $(VENV)/.dev ## regserver and other registries side by side, 20 minutes; writes benchmarks/RESULTS.md
+	-$(BIN)/python tools/setup-clients --peers
+	$(BIN)/python -m benchmarks
+
+bench-quick: $(VENV)/.dev ## The same in two minutes, smaller and once
+	-$(BIN)/python tools/setup-clients --peers
+	$(BIN)/python -m benchmarks --quick
+
+bench-growth: $(VENV)/.dev ## The same with ever more repositories, tags and connections; writes benchmarks/GROWTH.md
+	-$(BIN)/python tools/setup-clients --peers
+	$(BIN)/python -m benchmarks.growing
+
+bench-guard: $(VENV)/.dev ## Fails where regserver has lost ground to another registry since benchmarks/results.json
+	-$(BIN)/python tools/setup-clients --peers
+	$(BIN)/python -m benchmarks.guard
 
 bench-scale: $(VENV)/.dev ## Every GET of /v1 on a large catalog; writes benchmarks/SCALE.md
 	$(BIN)/python benchmarks/scale.py --write
@@ -59,8 +73,9 @@ bench-scale: $(VENV)/.dev ## Every GET of /v1 on a large catalog; writes benchma
 build: $(VENV)/.runtime ## A wheel, and dist/regserver: the registry as one file
 	$(BIN)/python tools/build.py
 
-docs: ## List the documents
-	@ls -1 README.md docs/*.md docs/adr/*.md conformance/README.md 2>/dev/null || true
+docs: $(VENV)/.dev ## The documentation as a site, in build/site; every link is checked
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 clients: $(VENV)/.dev ## Install the real clients that the tests use
 	$(BIN)/python tools/setup-clients

@@ -4,6 +4,7 @@
     conformance/run.py                       every profile; exit code 1 unless nothing fails, errs or is skipped
     conformance/run.py --profile dev         one of them
     conformance/run.py --write               also write the table in conformance/README.md and the files in results/
+    conformance/run.py --workers 2           against two processes on one port
     conformance/run.py --registry HOST:PORT  against a registry that runs already (plain HTTP), e.g. to compare
 
 The suite is built by `tools/setup-clients conformance`. It counts an answer "this is not supported" as skipped, and a
@@ -141,17 +142,20 @@ def read_report(report: Path, seconds: float) -> Outcome:
 
 
 @contextlib.contextmanager
-def registry_under_test(folder: Path, profile: Profile, database: str) -> Iterator[tuple[Served, Account, str]]:
+def registry_under_test(
+    folder: Path, profile: Profile, database: str, workers: int
+) -> Iterator[tuple[Served, Account, str]]:
     """A fresh server that is not in development mode, a private registry on it, and that registry's robot."""
     environment = {"REGSERVER_DATABASE": database} if database else {}
-    with serve(folder / profile.name, *profile.flags, environment=environment) as served:
+    flags = (*profile.flags, "--workers", str(workers))
+    with serve(folder / profile.name, *flags, environment=environment) as served:
         tenant = served.create_registry("conformance")
         yield served, tenant.robot, tenant.name
 
 
-def run_here(profile: Profile, folder: Path, results: Path, *, database: str = "") -> Outcome:
+def run_here(profile: Profile, folder: Path, results: Path, *, database: str = "", workers: int = 1) -> Outcome:
     """Start a registry for this profile and run the suite against it. ``database``: the URL of its empty catalog."""
-    with registry_under_test(folder, profile, database) as (served, robot, registry):
+    with registry_under_test(folder, profile, database, workers) as (served, robot, registry):
         return run_profile(profile, served.host, robot, registry, results)
 
 
@@ -216,13 +220,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--profile", action="append", choices=names, help="only this one (may be given again)")
     parser.add_argument("--write", action="store_true", help="write the table and keep the results")
     parser.add_argument("--results", type=Path, metavar="DIR", help="leave the suite's full reports here")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that serve; 1 without it")
     parser.add_argument("--registry", metavar="HOST:PORT", help="a running registry instead of one started here")
     parser.add_argument("--namespace", default="conformance", help="registry name to push to, with --registry")
     parser.add_argument("--username", default="", help="with --registry")
     parser.add_argument("--password-file", type=Path, help="with --registry")
     options = parser.parse_args(arguments)
-    if options.write and (options.profile or options.registry):
-        parser.error("--write needs every profile, against the registry started here")
+    if options.write and (options.profile or options.registry or options.workers != 1):
+        parser.error("--write needs every profile, against the registry started here, in one process")
     return options
 
 
@@ -232,7 +237,7 @@ def run_one(profile: Profile, options: argparse.Namespace, folder: Path) -> Outc
         password = options.password_file.read_text().strip() if options.password_file else ""
         account = Account(options.username, password, options.registry) if options.username else None
         return run_profile(profile, options.registry, account, options.namespace, results)
-    outcome = run_here(profile, folder / "data", results)
+    outcome = run_here(profile, folder / "data", results, workers=options.workers)
     if options.write:
         keep(profile, results)
     return outcome

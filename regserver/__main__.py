@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from regserver.cli.words import count as whole
 from regserver.config import DATABASE, ROOT, SETTINGS, ConfigError, Setting, Settings
 from regserver.loading import load
 from regserver.starting import swift_imports
+from regserver.workers import WORKER
 
 SERVE_EXAMPLES = """examples:
   regserver serve --dev --root ./regserver-data
@@ -24,6 +26,8 @@ SERVE_EXAMPLES = """examples:
       --tls-cert cert.pem --tls-key key.pem --public-url https://registry.example.com
   REGSERVER_DATABASE=postgresql://regserver@db.example.com/regserver regserver serve --root /var/lib/regserver
       the catalog on a PostgreSQL server; its password comes from ~/.pgpass, or stands in the URL
+  regserver serve --root /var/lib/regserver --workers 4
+      four processes on one address; a worker that dies is started again
   REGSERVER_ROOT=/data regserver serve --config /etc/regserver.toml
       every setting is a flag, a variable REGSERVER_… and a TOML key (allow_sparse = true);
       flags win over variables, variables over the file
@@ -71,6 +75,15 @@ REBUILD_EXAMPLES = """examples:
       where catalog.sqlite3 is lost and there is no backup: a new one, from the blobs and the saved manifests
   regserver rebuild --root /var/lib/regserver --manifests /backups/manifests.jsonl.zst
 """
+DOCTOR_EXAMPLES = """examples:
+  regserver doctor --server https://registry.example.com
+      as its clients reach it: TLS, proxy headers, limits on uploads, clock
+  regserver doctor --root /var/lib/regserver --config /etc/regserver.toml
+      the folder and the machine: disk, filesystem, permissions, certificate, catalog; as the server's own user
+  regserver doctor --server https://registry.example.com --json --strict
+
+exit codes: 0 nothing is wrong, 1 there are errors (with --strict: or warnings), 2 wrong usage
+"""
 VERSION_EXAMPLES = """examples:
   regserver version
 """
@@ -84,9 +97,17 @@ exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 denied, 5 conflict, 
 7 damaged content found
 """
 
+# Of the settings, those that say what to look at.
+_LOOKED_AT = frozenset({"root", "database", "public-url", "tls-cert", "tls-key", "trusted-proxies", "reserve-bytes"})
+DOCTOR = tuple(setting for setting in SETTINGS if setting.name in _LOOKED_AT)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == [WORKER]:
+        from regserver.workers import worker
+
+        return worker.main(given[1:])
     options = _parser(NAMES.intersection(given[:1])).parse_args(given)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -130,6 +151,11 @@ def _parser(wanted: frozenset[str]) -> argparse.ArgumentParser:
     )
     scrub.add_argument("--json", action="store_true", help="the report as JSON")
     scrub.add_argument("--no-trunc", action="store_true", help="digests in full")
+
+    doctor = _command(commands, "doctor", _doctor, "find what is wrong, and say what to do", DOCTOR_EXAMPLES, DOCTOR)
+    doctor.add_argument("--server", metavar="URL", help="as clients reach it; without --root that of the login")
+    doctor.add_argument("--json", action="store_true", help="the findings as JSON")
+    doctor.add_argument("--strict", action="store_true", help="warnings count as errors")
 
     _command(commands, "version", _version, "print the version", VERSION_EXAMPLES, ())
     parser.set_defaults(command=_ask, whole_parser=lambda: _parser(NAMES))
@@ -184,10 +210,16 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _serve(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    with swift_imports():
-        from regserver import logs, serving
+    from regserver import logs
 
     logs.configure(settings.log_format)
+    if settings.workers > 1:  # the supervisor serves nothing, and so imports no more than it needs
+        from regserver.workers import supervisor
+
+        return supervisor.run(settings)
+    with swift_imports():
+        from regserver import serving
+
     return serving.run(settings)
 
 
@@ -253,6 +285,13 @@ def _scrub(options: argparse.Namespace) -> int:
     except app.CANNOT_START as error:
         return _fail(str(error), FAILED)
     return report.end(*tally, dry_run=options.dry_run)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from regserver.doctor.command import diagnose
+
+    is_named = options.root or options.config or os.environ.get(ROOT.variable)
+    return diagnose(options, _settings(options) if is_named else None)
 
 
 def _version(options: argparse.Namespace) -> int:

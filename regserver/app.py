@@ -9,12 +9,14 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+import regserver.console
 import regserver.mgmt.routes
 import regserver.oci.routes
 import regserver.oci.token
@@ -25,6 +27,7 @@ from regserver.auth.authorize import Authorizer
 from regserver.auth.gate import Gate
 from regserver.auth.keys import KeyRefused, Keys
 from regserver.auth.robots import Robots
+from regserver.auth.sessions import Sessions
 from regserver.auth.tokens import Tokens
 from regserver.config import ConfigError, Settings
 from regserver.content.backup import BackedUp, Backup, Tell
@@ -32,9 +35,13 @@ from regserver.content.blobs import Blobs
 from regserver.content.clock import Clock
 from regserver.content.collector import Collector, Progress
 from regserver.content.core import Core
+from regserver.content.events import Feed, Told
+from regserver.content.figures import Stocktaking
+from regserver.content.flushing import Flushing
 from regserver.content.housekeeping import Housekeeping
 from regserver.content.idempotency import ClaimingDatabase
 from regserver.content.jobs import Jobs
+from regserver.content.keeping import Keeper, Work, watched
 from regserver.content.listing import Listing
 from regserver.content.manifests import Manifests
 from regserver.content.pace import Slowly, at_once
@@ -53,32 +60,33 @@ from regserver.storage.blobs.filesystem import FilesystemBlobStore
 from regserver.storage.blobs.port import StoreFailed
 from regserver.storage.catalog import accounts
 from regserver.storage.catalog.scrub import Position, Tally
+from regserver.storage.keeper import KeeperLock
 from regserver.storage.sql.migrate import Migratable, MigrationRefused, check, migrate
 from regserver.storage.sql.port import DatabaseFailed
 from regserver.storage.sql.sqlite import SQLiteDatabase
-from regserver.web import devguard, health, routing
+from regserver.storage.sql.turn import Turn
+from regserver.web import devguard, health, metrics, routing
 from regserver.web.context import Services
 from regserver.web.kept import KEPT, Kept
+
+if TYPE_CHECKING:
+    from regserver.web.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
 DATABASE = "catalog.sqlite3"
+TURN = "turn"
 STOP_SECONDS = 1.0  # for background work to end its step by itself
 # Each is one line for a person.
 CANNOT_START = (OSError, DatabaseFailed, StoreFailed, MigrationRefused, KeyRefused, FolderRefused)
 
 ROUTES = (
     *health.ROUTES,
+    *metrics.ROUTES,
     *regserver.oci.routes.ROUTES,
     *regserver.oci.token.ROUTES,
     *regserver.mgmt.routes.ROUTES,
 )
-
-
-class Work(Protocol):
-    """What goes on in the background until told to stop."""
-
-    async def run(self, stop: asyncio.Event) -> None: ...
 
 
 def load_admin_token(settings: Settings) -> str:
@@ -102,34 +110,45 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
         blobs = await FilesystemBlobStore.at(settings.root)
         opened.push_async_callback(blobs.close)
         await belonging.claim(settings.root, database, blobs)  # before anything looks for files that no table names
-        core = Core(ClaimingDatabase(database), blobs, settings)
+        told = Told(database)
+        tracing = _tracing(settings, opened)
+        claiming = ClaimingDatabase(told)
+        core = Core(claiming if tracing is None else tracing.database(claiming), blobs, settings)
         collector = Collector(core)
         purge = Purge(core, collector)
-        services = await _services(core, collector, purge, admin_token)
+        services = await _services(core, collector, purge, admin_token, Feed(core, told))
         schedule = CollectionSchedule(core, collector, services.jobs)
-        housekeeping = Housekeeping(core, collector, flush=[services.api_tokens.flush, services.robots.flush])
+        flushing = Flushing(core, flush=[services.api_tokens.flush, services.robots.flush])
+        housekeeping = Housekeeping(core, collector)
         await housekeeping.recover()  # from the tables alone, before the first request
+        database.committed = core.numbers.committed
         closing = opened.pop_all()
 
     async def lifespan(_: web.Application) -> AsyncIterator[None]:
-        works = (housekeeping, purge, services.scrub, schedule, Saving(core))
-        async with closing, _background(works, services.jobs, database):
+        keeper = Keeper(
+            KeeperLock(settings.root), services.jobs, (housekeeping, purge, services.scrub, schedule, Saving(core))
+        )
+        async with closing, _background((flushing, services.feed, keeper), services.jobs, database):
             yield
 
     app = web.Application(client_max_size=settings.max_manifest_bytes)
-    routing.build(app, services, ROUTES)
+    routing.build(app, services, metrics.placed(ROUTES, settings))
     health.install(app)
+    metrics.install(app)
+    if tracing is not None:
+        tracing.install(app)
+    regserver.console.mount(app)
     if settings.dev:
         app.middlewares.append(devguard.guard)  # innermost: a refusal is rendered like every other
     if settings.kept_answers_bytes and isinstance(database, SQLiteDatabase):
         plain = {} if settings.dev or settings.requests_per_second else app[routing.PLAIN]
-        app[KEPT] = Kept(database, app[health.LIFECYCLE], settings.kept_answers_bytes, plain)
+        app[KEPT] = Kept(database, app[health.LIFECYCLE], settings.kept_answers_bytes, plain, core.numbers)
         app.on_cleanup.append(app[KEPT].close)
     app.cleanup_ctx.append(lifespan)
     return app
 
 
-async def _services(core: Core, collector: Collector, purge: Purge, admin_token: str) -> Services:
+async def _services(core: Core, collector: Collector, purge: Purge, admin_token: str, feed: Feed) -> Services:
     signing = await Keys.load(core.settings.root, core.db)
     tokens = Tokens(signing, core)
     robots, api_tokens = Robots(signing, core), ApiTokens(core)
@@ -149,8 +168,11 @@ async def _services(core: Core, collector: Collector, purge: Purge, admin_token:
         manifests=Manifests(core),
         listing=Listing(core),
         registries=registries,
-        jobs=Jobs(core, collector),
+        jobs=Jobs(core, collector, runs_here=False),
         scrub=BackgroundScrub(core, collector),
+        feed=feed,
+        stock=Stocktaking(core),
+        sessions=Sessions(core, authenticator),
     )
 
 
@@ -158,8 +180,7 @@ async def _services(core: Core, collector: Collector, purge: Purge, admin_token:
 async def _background(works: Sequence[Work], jobs: Jobs, database: Migratable) -> AsyncIterator[None]:
     """What goes on beside the requests. It ends before the database closes; what it left, the next start finds."""
     stop = asyncio.Event()
-    tasks = {asyncio.create_task(_watched(work)) for work in (database.check(), *(work.run(stop) for work in works))}
-    await jobs.resume()
+    tasks = {asyncio.create_task(watched(work)) for work in (database.check(), *(work.run(stop) for work in works))}
     try:
         yield
     finally:
@@ -171,23 +192,33 @@ async def _background(works: Sequence[Work], jobs: Jobs, database: Migratable) -
         await asyncio.gather(*unfinished, return_exceptions=True)
 
 
-async def _watched(work: Coroutine[Any, Any, object]) -> None:
-    """Background work may fail without taking requests down with it; somebody must hear of it."""
-    try:
-        await work
-    except Exception:
-        logger.exception("background work ended early; the next start takes it up again")
-
-
 async def _open_database(settings: Settings, opened: contextlib.AsyncExitStack) -> Migratable:
     settings.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if settings.database is None:
         belonging.refuse_without(settings.root, DATABASE)  # before a new file stands in the place of the lost one
-        database: Migratable = await SQLiteDatabase.open(settings.root / DATABASE)
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext
+        if settings.workers > 1:
+            row = Turn(settings.root / TURN)
+            opened.callback(row.close)
+            turn = row.taken
+        database: Migratable = await SQLiteDatabase.open(settings.root / DATABASE, turn)
     else:
         database = await _open_postgres(settings.database)
     opened.push_async_callback(database.close)
     return database
+
+
+def _tracing(settings: Settings, opened: contextlib.AsyncExitStack) -> Tracing | None:
+    """Raises ConfigError without the library, which only traces need."""
+    if not settings.otel:
+        return None
+    try:
+        from regserver.web import tracing
+    except ImportError:
+        raise ConfigError("--otel needs a library: pip install 'regserver[otel]'") from None
+    found = tracing.Tracing(tracing.make_provider())
+    opened.push_async_callback(asyncio.to_thread, found.close)
+    return found
 
 
 async def _open_postgres(url: str) -> Migratable:

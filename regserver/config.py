@@ -34,6 +34,7 @@ class Settings:
     database: str | None = field(default=None, repr=False)  # a URL, which may hold a password; None: a file in root
     host: str = "127.0.0.1"
     port: int = 5000
+    workers: int = 1  # processes
     dev: bool = False  # open, on loopback only; registries come to be by the first push
     public_url: str | None = None  # "https://registry.example.com"; else the listener's scheme and the request's Host
     tls_cert: Path | None = None
@@ -56,11 +57,19 @@ class Settings:
     reserve_bytes: int = 64 * 2**20  # /readyz is red with less free space than this
     trusted_proxies: tuple[str, ...] = ()
     audit_days: int = 90  # how long a line of the audit log is kept
+    event_days: int = 7  # how long an event is kept for those who come back
+    event_count: int = 100_000  # how many of the latest are kept at the most
+    event_streams: int = 100  # who may follow the events at once
+    event_stream_seconds: int = 3600  # the longest that one stream lasts; its client comes again
     failed_logins_per_minute: int = 20  # of one name from one address; 0: no limit
     requests_per_second: int = 0  # of one address, and of one credential; 0: no limit
     collect_interval_seconds: int = 86400  # from one collection of a registry to the schedule's next; 0: none
     scrub_bytes_per_second: int = 8 * 2**20  # what the scrub in the background reads; 0: it does not run
     scrub_interval_seconds: int = 7 * 86400  # from the end of one pass to the beginning of the next
+    console_session_seconds: int = 12 * 3600  # how long a sign-in to the console holds
+    metrics_public: bool = False  # anybody who reaches the listener may read /metrics
+    metrics_listen: tuple[str, int] | None = None  # /metrics is there, open, and nowhere else
+    otel: bool = False  # traces go to OpenTelemetry
     kept_answers_bytes: int = 16 * 2**20  # memory for answers that are given again as they were; 0: none are
     log_format: str = "text"
 
@@ -115,6 +124,9 @@ SETTINGS = (
     ROOT,
     DATABASE,
     Setting("listen", "listen", "HOST:PORT", listen, "127.0.0.1:5000", "address to listen on; port 0 takes a free one"),
+    Setting(
+        "workers", "workers", "N", whole(1, 64), "1", "processes that serve the address together, one for each core"
+    ),
     Setting("dev", "dev", "", switch, "false", "open to everybody on this machine; loopback addresses only"),
     Setting(
         "public-url",
@@ -259,6 +271,31 @@ SETTINGS = (
         "addresses or networks whose X-Forwarded-* headers are believed, separated by commas",
     ),
     Setting("audit-days", "audit_days", "N", whole(1, 3650), "90", "how long a line of the audit log is kept"),
+    Setting("event-days", "event_days", "N", whole(1, 3650), "7", "how long an event is kept for who comes back"),
+    Setting(
+        "event-count",
+        "event_count",
+        "N",
+        whole(100, 100_000_000),
+        "100000",
+        "how many events are kept at most, the latest ones",
+    ),
+    Setting(
+        "event-streams",
+        "event_streams",
+        "N",
+        whole(0, 100_000),
+        "100",
+        "how many may follow /v1/events of this process at once",
+    ),
+    Setting(
+        "event-stream-seconds",
+        "event_stream_seconds",
+        "N",
+        whole(10, 7 * DAY),
+        "3600",
+        "how long one stream of events lasts before its client must come again",
+    ),
     Setting(
         "failed-logins-per-minute",
         "failed_logins_per_minute",
@@ -290,6 +327,26 @@ SETTINGS = (
         whole(60, 3650 * DAY),
         "604800",
         "how long after one scrub the next one begins",
+    ),
+    Setting(
+        "console-session-seconds",
+        "console_session_seconds",
+        "N",
+        whole(60, 30 * DAY),
+        "43200",
+        "how long a sign-in to the console in a browser holds",
+    ),
+    Setting(
+        "metrics-listen",
+        "metrics_listen",
+        "HOST:PORT",
+        listen,
+        "the public address",
+        "another address for /metrics, open to all who reach it; the public one then has none",
+    ),
+    Setting("metrics-public", "metrics_public", "", switch, "false", "let anybody read /metrics, without a token"),
+    Setting(
+        "otel", "otel", "", switch, "false", "send traces to OpenTelemetry, as its own OTEL_* variables say; an extra"
     ),
     Setting(
         "kept-answers-bytes",

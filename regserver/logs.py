@@ -10,6 +10,7 @@ import logging
 import re
 import sys
 import traceback
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -21,17 +22,27 @@ _ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
     0x2028: "\\u2028",
     0x2029: "\\u2029",
 }
+# The request that a line belongs to, whoever writes it and wherever; work that a request has begun keeps its id.
+REQUEST: ContextVar[str | None] = ContextVar("request", default=None)
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def configure(log_format: str, stream: TextIO | None = None) -> None:
     """Sends every logger of the process to ``stream`` (stderr) from INFO on. ``log_format``: text or json."""
     handler = logging.StreamHandler(stream or sys.stderr)
+    handler.addFilter(_of_request)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
+
+
+def _of_request(record: logging.LogRecord) -> bool:
+    request_id = REQUEST.get()
+    if request_id is not None and not hasattr(record, "request_id"):
+        record.request_id = request_id
+    return True
 
 
 def clean(text: str) -> str:

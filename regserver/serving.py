@@ -9,18 +9,21 @@ import asyncio
 import logging
 import os
 import resource
-import shlex
 import signal
+import socket
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
 from aiohttp import web
 
 from regserver import __version__, logs
+from regserver.announcing import ServeFailed, announce, cannot_listen, url_of
 from regserver.app import CANNOT_START, create_app, load_admin_token
-from regserver.auth import admin
 from regserver.config import Settings
+from regserver.web import metrics, siblings
 from regserver.web.connection import Connection, Room
 from regserver.web.health import LIFECYCLE
 from regserver.web.kept import KEPT, Kept, QuickConnection
@@ -36,17 +39,18 @@ MOST_FILES = 65_536
 SPARE_FILES = 256  # descriptors for the catalog, threads, logs; a connection needs two, its own and its blob's
 
 
-class ServeFailed(Exception):
-    """The server cannot listen as told. One line, made for stderr."""
-
-
 class Listener:
     """A served application. ``addresses`` are real ones: port 0 has become the port that was given."""
 
-    def __init__(self, runner: web.AppRunner, server: asyncio.Server) -> None:
+    def __init__(self, runner: web.AppRunner, servers: Sequence[asyncio.Server]) -> None:
         self._runner = runner
-        self._server = server
-        self.addresses = [name.getsockname()[:2] for name in server.sockets]
+        self._servers = servers
+        self.addresses = [name.getsockname()[:2] for server in servers for name in server.sockets]
+
+    @property
+    def server(self) -> web.Server:
+        """What answers on every connection: a protocol factory, for another port of the same application."""
+        return _manager(self._runner)
 
     async def close(self, drain_seconds: float) -> bool:
         """The way out; True if every running request came to its end.
@@ -54,7 +58,8 @@ class Listener:
         The drain is ours: the framework's shutdown stops reading first, so an upload under way could never end.
         """
         self._runner.app[LIFECYCLE].draining = True
-        self._server.close()
+        for server in self._servers:
+            server.close()
         try:
             async with asyncio.timeout(drain_seconds):
                 await self._runner.app[LIFECYCLE].drain()
@@ -71,28 +76,51 @@ class Listener:
             await asyncio.sleep(SENT_SECONDS)
 
 
-async def listen(app: web.Application, settings: Settings, context: ssl.SSLContext | None) -> Listener:
-    """Starts the application and listens. Raises ServeFailed when the address cannot be used."""
+async def listen(
+    app: web.Application,
+    settings: Settings,
+    context: ssl.SSLContext | None,
+    sockets: Sequence[socket.socket] | None = None,
+) -> Listener:
+    """Starts the application and listens: on the address of the settings, or on sockets that are bound already.
+
+    Raises ServeFailed when the address cannot be used.
+    """
     runner = make_runner(app)
     await runner.setup()
+    room = Room(min(settings.max_connections, (_open_files() - SPARE_FILES) // 2))
+    connections = _connections(runner, room, app.get(KEPT) if context is None else None)
+    options: dict[str, Any] = {
+        "ssl": context,
+        "ssl_handshake_timeout": HANDSHAKE_SECONDS if context else None,
+        "backlog": BACKLOG,
+    }
+    create = asyncio.get_running_loop().create_server
     try:
-        server = await asyncio.get_running_loop().create_server(
-            _connections(
-                runner,
-                Room(min(settings.max_connections, (_open_files() - SPARE_FILES) // 2)),
-                app.get(KEPT) if context is None else None,
-            ),
-            settings.host,
-            settings.port,
-            ssl=context,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
-            backlog=BACKLOG,
-        )
+        if sockets is None:
+            servers = [await create(connections, settings.host, settings.port, **options)]
+        else:
+            servers = [await create(connections, sock=one, **options) for one in sockets]
     except OSError as error:
         await runner.cleanup()
-        reason = error.strerror or str(error)
-        raise ServeFailed(f"cannot listen on {settings.host}:{settings.port}: {reason}") from None
-    return Listener(runner, server)
+        raise cannot_listen(settings, error) from None
+    return Listener(runner, servers)
+
+
+async def listen_for_metrics(app: web.Application, settings: Settings) -> web.AppRunner | None:
+    """On an address of its own, if it has one, of which each worker has a share. Raises ServeFailed."""
+    if settings.metrics_listen is None:
+        return None
+    host, port = settings.metrics_listen
+    runner = web.AppRunner(metrics.alone(app), access_log=None, shutdown_timeout=CUT_SECONDS)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, reuse_port=siblings.wanted(settings) or None).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ServeFailed(f"cannot listen on {host}:{port} for --metrics-listen: {error.strerror or error}") from None
+    logger.info("metrics", extra={"address": "{}:{}".format(*runner.addresses[0][:2])})
+    return runner
 
 
 def make_runner(app: web.Application) -> web.AppRunner:
@@ -143,9 +171,14 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def run(settings: Settings) -> int:
-    """`regserver serve`: the exit code. What keeps it from starting is one line on stderr."""
+    """`regserver serve` in this process: the exit code. Raises ConfigError."""
+    return run_to_its_end(serve(settings, load_admin_token(settings)))
+
+
+def run_to_its_end(serving: Coroutine[Any, Any, None]) -> int:
+    """The exit code. What keeps it from starting is one line on stderr."""
     try:
-        asyncio.run(serve(settings, load_admin_token(settings)))
+        asyncio.run(serving)
     except (ServeFailed, *CANNOT_START) as error:
         sys.stderr.write(f"regserver: {logs.clean(str(error))}\n")
         return 1
@@ -155,17 +188,30 @@ def run(settings: Settings) -> int:
 async def serve(settings: Settings, admin_token: str) -> None:
     """Serves until SIGTERM or SIGINT, then drains. A second signal ends at once: the store needs no goodbye."""
     stopping = _on_signals()
+    async with served(settings, admin_token) as (_, listener):
+        address = listener.addresses[0]
+        logger.info(
+            "listening", extra={"version": __version__, "address": url_of(settings, address), "root": settings.root}
+        )
+        announce(settings, address)
+        await stopping.wait()
+
+
+@asynccontextmanager
+async def served(
+    settings: Settings, admin_token: str, sockets: Sequence[socket.socket] | None = None
+) -> AsyncIterator[tuple[web.Application, Listener]]:
+    """A whole server, from what it opens to the way out; of a process of its own, or of a worker on bound sockets."""
     context = tls_context(settings)  # before anything is opened
     app = await create_app(settings, admin_token=admin_token)
-    listener = await listen(app, settings, context)
-    logger.info(
-        "listening", extra={"version": __version__, "address": url_of(settings, listener), "root": settings.root}
-    )
-    announce(settings, listener)
-    await stopping.wait()
+    listener = await listen(app, settings, context, sockets)
+    numbers = await listen_for_metrics(app, settings)
+    yield app, listener
     logger.info("shutting down", extra={"drain_seconds": settings.drain_seconds})
     if not await listener.close(settings.drain_seconds):
         logger.warning("requests were cut: they did not end within the drain time")
+    if numbers is not None:
+        await numbers.cleanup()
     logger.info("stopped")
 
 
@@ -181,36 +227,3 @@ def _on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     return stopping
-
-
-def url_of(settings: Settings, listener: Listener) -> str:
-    return f"{'https' if settings.tls_cert else 'http'}://{host_of(listener)}"
-
-
-def host_of(listener: Listener) -> str:
-    host, port = listener.addresses[0]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def announce(settings: Settings, listener: Listener) -> None:
-    """What a person does next, on stdout. Never a secret: only where it is."""
-    host = host_of(listener)
-    if settings.dev:
-        host = host.replace("127.0.0.1:", "localhost:").replace("[::1]:", "localhost:")
-        lines = [
-            f"push   docker tag alpine {host}/my-images/alpine:v1 && docker push {host}/my-images/alpine:v1",
-            f"pull   docker pull {host}/my-images/alpine:v1",
-            f"stop   Ctrl-C; the data stays in {settings.root.resolve()}",
-        ]
-    else:
-        public = settings.public_url.partition("://")[2] if settings.public_url else host
-        lines = [f"login  docker login -u admin --password-stdin {public} {_token_source(settings)}"]
-    sys.stdout.write("".join(f"  {line}\n" for line in lines))
-    sys.stdout.flush()
-
-
-def _token_source(settings: Settings) -> str:
-    """A shell's redirection that gives the administrator's token."""
-    if settings.admin_token_file is None and admin.VARIABLE in os.environ:
-        return f'<<< "${admin.VARIABLE}"'
-    return f"< {shlex.quote(str((settings.admin_token_file or settings.root / admin.FILE).resolve()))}"

@@ -86,8 +86,14 @@ class ApiTokens:
         """The live row of the token, read anew each time; None where there is none or it has expired."""
         if not admin.is_token(token):
             return None
-        row, now = await api_tokens.by_hash(self._core.db, _digest(token)), self._clock()
-        if row is None or (row.expires_at is not None and row.expires_at <= now):
+        return self._used(await api_tokens.by_hash(self._core.db, _digest(token)))
+
+    async def live(self, token_id: str) -> ApiTokenRow | None:
+        """The same by its id, for who has shown the token before."""
+        return self._used(await api_tokens.by_id(self._core.db, token_id))
+
+    def _used(self, row: ApiTokenRow | None) -> ApiTokenRow | None:
+        if row is None or (row.expires_at is not None and row.expires_at <= self._clock()):
             return None
         self._uses.note(row.id)
         return row

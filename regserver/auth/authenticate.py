@@ -16,6 +16,7 @@ from regserver.errors import Unauthorized
 from regserver.model.access import Account, Caller, Kind
 from regserver.storage.catalog import accounts
 from regserver.storage.catalog.accounts import CredentialRow
+from regserver.storage.catalog.api_tokens import ApiTokenRow
 
 _ANONYMOUS = Account(Kind.ANONYMOUS, "")
 _ADMIN = Account(Kind.ADMIN, admin.USERNAME)
@@ -70,9 +71,28 @@ class Authenticator:
         if not self._core.settings.dev and authorization is not None:
             scheme, value = _parts(authorization)
             if scheme == "bearer" and (row := await self._api_tokens.authenticate(value)) is not None:
-                account = Account(Kind.API_TOKEN, row.id)
-                return Caller(account, f"{row.id}@{address}", shared=True, permit=row.permit)
+                return _token_caller(row, address)
         return await self.caller(authorization, address)
+
+    def binding(self, caller: Caller) -> Binding | None:
+        """What a session of the console remembers of a manager; None for who is none there."""
+        match caller.account.kind:
+            case Kind.ADMIN if caller.scopes is None:  # no bearer token, which never manages
+                return Binding(Kind.ADMIN, self._admin_fingerprint)
+            case Kind.API_TOKEN:
+                return Binding(Kind.API_TOKEN, caller.account.subject)
+            case _:
+                return None
+
+    async def bound(self, binding: Binding, address: str) -> Caller:
+        """The manager of a session, if nothing has ended the credentials that it was opened with. Raises
+        Unauthorized."""
+        if binding.kind is Kind.ADMIN and admin.same(binding.credential, self._admin_fingerprint):
+            return Caller(_ADMIN, f"{admin.USERNAME}@{address}", shared=True)
+        row = await self._api_tokens.live(binding.credential) if binding.kind is Kind.API_TOKEN else None
+        if row is None:
+            raise refusal()
+        return _token_caller(row, address)
 
     async def identity(self, authorization: str | None, *, admin_bearer: bool = False) -> Identity:
         """Whoever names itself to the token service: Basic or nobody, never a bearer token, which cannot renew itself.
@@ -155,6 +175,10 @@ def canonical(username: str) -> str:
     if username.startswith(_ESCAPED_PREFIX):
         return PREFIX + username.removeprefix(_ESCAPED_PREFIX)
     return username
+
+
+def _token_caller(row: ApiTokenRow, address: str) -> Caller:
+    return Caller(Account(Kind.API_TOKEN, row.id), f"{row.id}@{address}", shared=True, permit=row.permit)
 
 
 def _robot(row: CredentialRow) -> Account:

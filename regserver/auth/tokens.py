@@ -19,6 +19,7 @@ from regserver.auth import jws
 from regserver.auth.keys import LEEWAY_SECONDS, KeyRefused, Keys
 from regserver.auth.scopes import Scopes
 from regserver.content.core import Core
+from regserver.counting import Cache
 from regserver.errors import RegistryError, Unauthorized
 from regserver.model.access import Action, Kind
 from regserver.model.ids import new_secret
@@ -89,6 +90,7 @@ class Tokens:
     async def verify(self, token: str) -> Bearer:
         """Raises Unauthorized, without saying what was wrong. A good signature is remembered until it expires."""
         remembered = self._remembered.get(fingerprint := hashlib.sha256(token.encode()).digest())
+        self._core.numbers.cached(Cache.TOKENS, hit=remembered is not None)
         if remembered is None:
             remembered = self._remember(fingerprint, await self._verified(token))
         if remembered.expires <= self._clock():

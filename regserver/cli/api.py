@@ -9,7 +9,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
@@ -25,6 +25,7 @@ _RETRIES = 3
 
 _EXITS = {400: USAGE, 413: USAGE, 415: USAGE, 422: USAGE, 401: DENIED, 403: DENIED, 404: NOT_FOUND, 409: CONFLICT,
           412: CONFLICT, 429: UNREACHABLE}  # fmt: skip
+_AGENT = {"User-Agent": f"regserver/{__version__}"}
 _HINTS = {
     "already_exists": "choose another name",
     "not_empty": "delete its images first, or add --force",
@@ -104,6 +105,21 @@ class Api:
         """The status of a GET with these headers and no token."""
         return self._request("GET", path, None, headers).status
 
+    def lines(
+        self, path: str, query: Mapping[str, str | None], headers: Mapping[str, str], silence: float
+    ) -> Iterator[str]:
+        """An answer that goes on, line by line, until it ends. ``silence``: seconds. Raises CommandError."""
+        target = self.server + _target(path, query)
+        request = urllib.request.Request(target, headers={**_AGENT, **self._authorization(), **headers})  # noqa: S310
+        try:
+            with self._opener.open(request, timeout=silence) as response:
+                yield from (line.decode(errors="replace").rstrip("\r\n") for line in response)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise self._refusal(Answer(error.code, error.headers, error.read())) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(self.server, error) from None
+
     def _document(self, answer: Answer) -> Any:
         """What a regserver answers: an object with ``data``."""
         document = answer.document
@@ -129,7 +145,7 @@ class Api:
         return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
 
     def _request(self, method: str, target: str, body: object | None, headers: Mapping[str, str]) -> Answer:
-        lines = {"User-Agent": f"regserver/{__version__}", "Accept": "application/json", **headers}
+        lines = {**_AGENT, "Accept": "application/json", **headers}
         content = None
         if body is not None:
             content, lines["Content-Type"] = json.dumps(body).encode(), "application/json"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from http.client import HTTPException
 from typing import IO, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from regserver import __version__
 from regserver.cli.api import ANSWER_SECONDS, NoRedirect, Unreachable, is_short
@@ -24,7 +25,7 @@ from regserver.model.mediatypes import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, 
 CHUNK = 2**20
 _PER_PAGE = 1000
 _TRIES = 4  # of a request that is answered 429
-_ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST, "*/*;q=0.1"))
+ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST, "*/*;q=0.1"))
 _EXITS = {400: USAGE, 413: USAGE, 401: DENIED, 403: DENIED, 404: NOT_FOUND, 405: CONFLICT, 412: CONFLICT}
 
 
@@ -64,7 +65,7 @@ class Repository:
 
     def manifest(self, reference: str) -> Served:
         """By tag or digest; its bytes are what the digest says. Raises Absent."""
-        with self._ask("GET", f"manifests/{reference}", headers={"Accept": _ACCEPT}) as answer:
+        with self._ask("GET", f"manifests/{reference}", headers={"Accept": ACCEPT}) as answer:
             content, headers = answer.read(), answer.headers
         told = reference if ":" in reference else headers.get("Docker-Content-Digest", "")
         algorithm = told.partition(":")[0]
@@ -72,6 +73,14 @@ class Repository:
         if actual != told or not told:
             raise self.damaged(told or reference)
         return Served(bare(headers.get("Content-Type", "")), told, content)
+
+    def digest(self, reference: str) -> str | None:
+        """What the reference names now, or None. A manifest asked for by digest is then kept for this push."""
+        try:
+            with self._ask("HEAD", f"manifests/{reference}", headers={"Accept": ACCEPT}) as answer:
+                return str(answer.headers.get("Docker-Content-Digest"))
+        except Absent:
+            return None
 
     def referrers(self, digest: str) -> list[dict[str, Any]]:
         """Descriptors of the manifests whose subject this is."""
@@ -99,6 +108,21 @@ class Repository:
         """In one request (end-4b): the server says 201 only to what is its digest."""
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         with self._ask("POST", f"blobs/uploads/?digest={digest}", chunks, headers):
+            return
+
+    def begin_blob(self, digest: str) -> str | None:
+        """Where to send it (end-4a), or None: another image of the registry has it, and now this one too (end-11)."""
+        with self._ask("POST", f"blobs/uploads/?mount={digest}", b"") as answer:
+            if answer.status == 201:
+                return None
+            location = urlsplit(str(answer.headers.get("Location")))
+        query = f"{location.query}&" if location.query else ""
+        return f"{location.path.rpartition(f'/v2/{self.name}/')[2]}?{query}digest={digest}"
+
+    def finish_blob(self, path: str, size: int, chunks: Iterable[bytes]) -> None:
+        """``path`` is what ``begin_blob`` gave (end-6): 201 only to what is its digest."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        with self._ask("PUT", path, chunks, headers):
             return
 
     def push_manifest(self, reference: str, media_type: str, content: bytes) -> None:
@@ -168,6 +192,8 @@ def verified(digest: str, size: int, chunks: Iterable[bytes], refused: CommandEr
     for chunk in chunks:
         hasher.update(chunk)
         left -= len(chunk)
+        if left < 0:
+            raise refused
         yield chunk
     if left != 0 or hasher.hexdigest() != known.hex:
         raise refused

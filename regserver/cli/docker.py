@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from regserver.cli.exits import CommandError
-from regserver.cli.files import write_private
+from regserver.cli.files import home, write_private
 from regserver.cli.words import plain
 
 _HELPER_SECONDS = 60.0
@@ -22,7 +22,7 @@ class DockerConfig:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         folder = environment.get("DOCKER_CONFIG")
-        self.file = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
+        self.file = (Path(folder) if folder else home() / ".docker") / "config.json"
         self._document = self._read()
 
     def helper(self, host: str) -> str | None:
@@ -30,6 +30,19 @@ class DockerConfig:
         helpers = self._document.get("credHelpers")
         name = (helpers.get(host) if isinstance(helpers, dict) else None) or self._document.get("credsStore")
         return f"docker-credential-{name}" if isinstance(name, str) and name else None
+
+    def login(self, host: str) -> tuple[Mapping[str, Any], bool]:
+        """What docker would log in with, in the words of its file: ``username`` and ``password``, or ``auth``, or
+        ``identitytoken``, or ``registrytoken``; and whether there is anything. Raises CommandError for a helper
+        that does not work."""
+        helper, entry = self.helper(host), self._entries().get(host)
+        if helper is not None:
+            said = self._run(helper, "get", host, absent_is_fine=True)
+            found = json.loads(said) if said else {}
+            name, secret = str(found.get("Username", "")), found.get("Secret")
+            entry = {"identitytoken": secret} if name == "<token>" else {"username": name, "password": secret}
+            return entry, secret is not None
+        return (entry, bool(entry)) if isinstance(entry, dict) else ({}, False)
 
     def store(self, host: str, username: str, password: str) -> str:
         """Logs docker in at ``host``; says where the password is now. Raises CommandError, then nothing has changed."""
@@ -82,10 +95,11 @@ class DockerConfig:
             hint="repair it, or let DOCKER_CONFIG name another folder",
         )
 
-    def _run(self, helper: str, action: str, given: str, secret: str = "") -> None:
+    def _run(self, helper: str, action: str, given: str, secret: str = "", *, absent_is_fine: bool = False) -> str:
         """One call of docker's credential helper protocol: the request on stdin, never in an argument.
 
-        What a helper says when it fails may repeat what it was given: ``secret`` is taken out of it.
+        What a helper says when it fails may repeat what it was given: ``secret`` is taken out of it. Returns what it
+        says when it succeeds; with ``absent_is_fine`` nothing where it knows no credentials.
         """
         program = shutil.which(helper)
         hint = f"install it, or take its name out of credsStore and credHelpers in {self.file}"
@@ -99,5 +113,8 @@ class DockerConfig:
             raise CommandError(f"{helper} {action} does not end", hint=hint) from None
         if done.returncode != 0:
             said = (done.stdout + done.stderr).strip()
+            if absent_is_fine and "credentials not found" in said:
+                return ""
             said = plain(said.replace(secret, "…") if secret else said)[:200]
             raise CommandError(f"{helper} {action} failed: {said}", hint=hint)
+        return done.stdout

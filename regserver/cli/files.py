@@ -9,6 +9,21 @@ from pathlib import Path
 from regserver.cli.exits import CommandError
 
 
+class NoHome(CommandError):
+    """There is neither HOME nor an account of this user: a container may run under any number."""
+
+    def __init__(self) -> None:
+        super().__init__("this user has no home folder", hint="set HOME, or give --server and --token each time")
+
+
+def home() -> Path:
+    """Raises NoHome."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise NoHome from None
+
+
 def write_private(file: Path, text: str) -> None:
     """Replaced as a whole, 0600 from its first byte: who reads it meanwhile sees the old one or the new one.
 

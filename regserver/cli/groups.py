@@ -30,8 +30,11 @@ GROUPS = (
     Group("tokens", "tokens for the API", "regserver tokens list", "tokens"),
     Group("gc", "collect garbage, and say why something stays", "regserver gc run my-images", "gc"),
     Group("audit", "who did what", "regserver audit list --since 1d", "audit"),
+    Group("events", "follow what happens", "regserver events --registry my-images", "events"),
     Group("export", "write an image into an OCI layout", "regserver export my-images/api:v1 api.tar", "exporting"),
-    Group("import", "push an image from an OCI layout", "regserver import api.tar my-images/api", "importing"),
+    Group(
+        "import", "copy another registry, or push an OCI layout", "regserver import api.tar my-images/api", "importing"
+    ),
     Group("completion", "completion for bash and zsh", "regserver completion bash", "completion"),
 )
 NAMES = frozenset(group.name for group in GROUPS)
@@ -41,7 +44,7 @@ def add_groups(commands: Commands, wanted: frozenset[str]) -> None:
     """All words of the table; what stands below a word only for those in ``wanted``."""
     for group in GROUPS:
         loaded = rows(group) if group.name in wanted else ()
-        examples = "\n".join(f"  {row.example}" for row in loaded) or f"  {group.example}"
+        examples = "\n".join(f"  {line}" for row in loaded for line in (row.example, *row.more)) or f"  {group.example}"
         description = f"{group.summary[0].upper()}{group.summary[1:]}."
         parser = commands.add_parser(
             group.name, help=group.summary, description=description, **text(f"examples:\n{examples}\n")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from regserver.cli import layouts
+from regserver.cli import layouts, moving
 from regserver.cli.distribution import Repository, repository
 from regserver.cli.exits import NOT_FOUND, USAGE, CommandError
 from regserver.cli.layouts import CHUNK, Descriptor, Source, name_of
@@ -179,15 +179,44 @@ def _listed(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
+def import_(session: Session, options: argparse.Namespace) -> None:
+    """A layout, or with ``--from`` a registry: what belongs to the other one is a mistake."""
+    if options.source_registry is None:
+        for name, flag in moving.FLAGS.items():
+            if getattr(options, name):
+                raise CommandError(f"{flag} needs --from", USAGE, hint=_HELP)
+        if options.image is None:
+            raise CommandError("say what and where to: a layout and REGISTRY/IMAGE, or --from", USAGE, hint=_HELP)
+        return import_layout(session, options)
+    if options.source is not None:
+        raise CommandError(
+            "with --from there is no layout to push", USAGE,
+            hint=f"--into {plain(options.source)} puts all images into that registry",
+        )  # fmt: skip
+    return moving.import_registry(session, options)
+
+
+_HELP = "see regserver import --help"
+
 COMMANDS = (
     Command(
         "import",
         "push what an OCI layout holds, a folder or a tar, under its own tags or one",
         "regserver import api.tar my-images/api",
-        import_layout,
+        import_,
         (
-            argument("source", metavar="DIR|FILE.tar", type=Path, help="as skopeo's oci: and oci-archive: make it"),
-            argument("image", metavar="REGISTRY/IMAGE[:TAG]", type=reference, help="without :TAG, each by its name"),
+            argument(
+                "source", metavar="DIR|FILE.tar", type=Path, nargs="?", help="as skopeo's oci: and oci-archive: make it"
+            ),
+            argument(
+                "image",
+                metavar="REGISTRY/IMAGE[:TAG]",
+                type=reference,
+                nargs="?",
+                help="without :TAG, each by its name",
+            ),
+            *moving.ARGUMENTS,
         ),
+        more=moving.EXAMPLES,
     ),
 )

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+from weakref import finalize
 
 from regserver.cli.exits import FAILED, NOT_FOUND, USAGE, CommandError
 from regserver.cli.words import plain
@@ -203,6 +204,7 @@ class ArchiveSource(Source):
         with _failing(path):
             try:
                 self._tar = tarfile.open(path)  # noqa: SIM115
+                finalize(self, self._tar.close)
                 self._members = {member.name.removeprefix("./"): member for member in self._tar if member.isreg()}
             except tarfile.TarError:
                 raise CommandError(f"{path} is no tar, or is cut off", USAGE) from None

@@ -53,6 +53,7 @@ class Command:
     run: Run
     arguments: Sequence[Argument] = ()
     asks_server: bool = True  # takes --server, --token and --json
+    more: Sequence[str] = ()  # further examples
 
 
 YES = argument("--yes", "-y", action="store_true", help="do not ask; needed where nobody can be asked")
@@ -109,7 +110,8 @@ def add_command(parser: argparse.ArgumentParser, row: Command) -> None:
 def _add(commands: Commands, row: Command, name: str) -> None:
     description = f"{row.summary[0].upper()}{row.summary[1:]}."
     shown = row.summary.replace("%", "%%")
-    parser = commands.add_parser(name, help=shown, description=description, **text(f"example:\n  {row.example}\n"))
+    shown_examples = "".join(f"  {line}\n" for line in (row.example, *row.more))
+    parser = commands.add_parser(name, help=shown, description=description, **text(f"example:\n{shown_examples}"))
     add_command(parser, row)
 
 

@@ -59,15 +59,21 @@ def create_registry(session: Session, options: argparse.Namespace) -> None:
     body: dict[str, Any] = {"name": options.name, "public": options.public}
     if options.quota_gb is not None:
         body["quota"] = {"storage_gb": options.quota_gb}
-    made = session.api.send("POST", "/registries", body)
-    deadline = time.monotonic() + _READY_SECONDS
-    while session.api.get(f"/registries/{made['id']}")["status"] == "creating" and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
+    made = make_registry(session, body)
     if session.out.as_json:
         return session.out.data(made)
     name = plain(made["name"])
     session.out.say(f"{name} is there: {plain(made['endpoint'])}")
     return session.out.note(f"next: regserver login --registry {name}; docker push {plain(made['endpoint'])}/IMAGE:TAG")
+
+
+def make_registry(session: Session, body: dict[str, Any]) -> dict[str, Any]:
+    """As the API answers; comes back when it can be pushed to."""
+    made: dict[str, Any] = session.api.send("POST", "/registries", body)
+    deadline = time.monotonic() + _READY_SECONDS
+    while session.api.get(f"/registries/{made['id']}")["status"] == "creating" and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return made
 
 
 def update_registry(session: Session, options: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from regserver.cli.exits import FAILED, USAGE, CommandError
-from regserver.cli.files import write_private
+from regserver.cli.files import NoHome, home, write_private
 from regserver.config import is_loopback
 
 SERVER_VARIABLE, TOKEN_VARIABLE = "REGSERVER_SERVER", "REGSERVER_TOKEN"
@@ -55,8 +55,9 @@ class Login(NamedTuple):
 
 
 def path(environment: Mapping[str, str]) -> Path:
+    """Raises NoHome."""
     base = environment.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "regserver" / "config.toml"
+    return (Path(base) if base else home() / ".config") / "regserver" / "config.toml"
 
 
 def resolve(server: str | None, token: str | None, environment: Mapping[str, str]) -> Login:
@@ -67,7 +68,7 @@ def resolve(server: str | None, token: str | None, environment: Mapping[str, str
         return Login(chosen, checked(token, "--token"), "--token")
     if environment.get(TOKEN_VARIABLE):
         return Login(chosen, checked(environment[TOKEN_VARIABLE], TOKEN_VARIABLE), TOKEN_VARIABLE)
-    return Login(chosen, saved.tokens.get(chosen), str(path(environment)))
+    return Login(chosen, saved.tokens.get(chosen), str(path(environment)) if saved.tokens else "")
 
 
 def server_url(text: str) -> str:
@@ -93,8 +94,11 @@ def server_url(text: str) -> str:
 
 
 def load(environment: Mapping[str, str]) -> Saved:
-    """An empty one where there is no file."""
-    file = path(environment)
+    """An empty one where there is no file, or no home for it."""
+    try:
+        file = path(environment)
+    except NoHome:
+        return Saved()
     try:
         document = tomllib.loads(file.read_text("utf-8"))
         mode = file.stat().st_mode

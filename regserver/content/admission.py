@@ -125,12 +125,12 @@ def _same_size(descriptor: Descriptor, size: int) -> None:
 
 
 async def _connect(tx: Transaction, repository_id: int, digest: str, plan: _Plan) -> None:
+    used = [str(to.digest) for edge, to in plan.edges if edge is Edge.BLOB]
+    await manifests.add_blobs(tx, repository_id, digest, sorted(used))
     for edge, to in plan.edges:
-        if edge is Edge.BLOB:
-            await manifests.add_blob(tx, repository_id, digest, str(to.digest))
-        elif edge is Edge.CHILD:
+        if edge is Edge.CHILD:
             await manifests.add_child(tx, repository_id, digest, str(to.digest))
-        else:
+        elif edge is not Edge.BLOB:
             entry = edge is Edge.ABSENT_ENTRY
             await manifests.add_missing(tx, repository_id, digest, to, entry=entry)
 

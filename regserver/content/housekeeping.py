@@ -1,12 +1,13 @@
-"""What a server does by itself: moves the clock, ends stale uploads, empties the trash, runs retention."""
+"""What a server does by itself: moves the clock, ends stale uploads, empties the trash, runs retention.
+
+One process does it for all that share a folder; several may.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Sequence
-from typing import Protocol
 
 from regserver.content.clock import Clock
 from regserver.content.collector import BATCH, Collector
@@ -14,33 +15,21 @@ from regserver.content.core import Core
 from regserver.content.idempotency import KEPT_SECONDS
 from regserver.content.retention import Retentions
 from regserver.storage.blobs.port import StoreFailed
-from regserver.storage.catalog import audit, clock, garbage, holds, idempotency, uploads
+from regserver.storage.catalog import audit, clock, events, garbage, holds, idempotency, uploads
 from regserver.storage.sql.port import DatabaseFailed, Transaction
 
 log = logging.getLogger("regserver.housekeeping")
 
+EVENTS = 500  # that one transaction forgets: small rows, each found by its key
 SWEEP_SECONDS = 86400.0  # between two looks for files that no table names; the first comes with the start
 
 
-class Flush(Protocol):
-    """Writes what was noted outside of transactions; ``final``: nothing comes after it."""
-
-    def __call__(self, *, final: bool) -> Awaitable[None]: ...
-
-
 class Housekeeping:
-    def __init__(
-        self,
-        core: Core,
-        collector: Collector | None = None,
-        clock: Clock | None = None,
-        flush: Sequence[Flush] = (),
-    ) -> None:
+    def __init__(self, core: Core, collector: Collector | None = None, clock: Clock | None = None) -> None:
         self._core = core
         self._collector = collector or Collector(core)
         self._clock = clock or Clock(core)
         self._retentions = Retentions(core)
-        self._flush = flush
 
     async def recover(self) -> None:
         """Before the first request, from the tables alone: the clock runs. What else is open is resumed in ``run``."""
@@ -63,28 +52,18 @@ class Housekeeping:
             except DatabaseFailed as failed:
                 log.warning("housekeeping: %s", failed)
             await _sleep(stop, pause)
-        await self._flush_last()
 
     async def run_once(self) -> None:
-        """One turn: tick, expire, reap, flush, retain."""
+        """One turn: tick, expire, reap, retain; before the last, what this process has noted of pulls."""
         await self._clock.tick()
         await self.expire_uploads()
         await self.expire_audit()
+        await self.expire_events()
         await self.expire_keys()
         await self.expire_holds()
         await self._collector.reap()
         await self._core.pulls.flush(self._core.db)
-        for flush in self._flush:
-            await flush(final=False)
         await self._retentions.run_due()
-
-    async def _flush_last(self) -> None:
-        try:
-            await self._core.pulls.flush(self._core.db)
-            for flush in self._flush:
-                await flush(final=True)
-        except DatabaseFailed as failed:
-            log.warning("housekeeping: %s", failed)
 
     async def expire_audit(self) -> int:
         """Forgets lines of the audit log past their age, which counts epochs: a clock that jumps forgets nothing."""
@@ -97,6 +76,19 @@ class Housekeeping:
 
             gone = await self._core.db.write(body)
             count, more = count + gone, gone == BATCH
+        return count
+
+    async def expire_events(self) -> int:
+        """Forgets events past their age, in epochs, and all but the latest of too many."""
+        count, more, settings = 0, True, self._core.settings
+        while more:
+
+            async def body(tx: Transaction) -> int:
+                floor = await clock.epoch(tx) - self._core.epochs(settings.event_days * 86400)
+                return await events.expire(tx, floor, settings.event_count, EVENTS)
+
+            gone = await self._core.db.write(body)
+            count, more = count + gone, gone == EVENTS
         return count
 
     async def expire_keys(self) -> int:

@@ -7,7 +7,6 @@ the space back when the job says ``completed``, wherever the job stood.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
@@ -17,18 +16,21 @@ from typing import Any
 from regserver.content.collector import Collector, Progress
 from regserver.content.core import Core
 from regserver.content.explain import Explain
+from regserver.content.waiting import set_within
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.audit import SERVER, Actor, AuditAction
+from regserver.model.events import EventType
 from regserver.model.ids import new_id
 from regserver.model.times import now_ms
 from regserver.storage.blobs.port import StoreFailed
-from regserver.storage.catalog import audit, jobs, registries
+from regserver.storage.catalog import audit, events, jobs, registries
 from regserver.storage.catalog.jobs import JobRow, JobStatus
 from regserver.storage.catalog.registries import Status
 from regserver.storage.sql.port import DatabaseFailed, Reader, Transaction
 
 log = logging.getLogger("regserver.jobs")
 
+LOOK_SECONDS = 0.5  # between two looks for jobs that another process was asked for
 PROGRESS_SECONDS = 0.5  # between two writes of a job's progress
 CANCELLED = "cancelled; what it had freed stays freed"
 
@@ -38,14 +40,31 @@ class JobEnded(Exception):
 
 
 class Jobs:
-    """Owns the tasks of this process. One job per registry is the table's rule, not this object's."""
+    """Owns the tasks of this process. One job per registry is the table's rule, not this object's.
 
-    def __init__(self, core: Core, collector: Collector) -> None:
+    Not ``runs_here``: until ``run`` is called, jobs are only written down, for the process whose turn it is.
+    """
+
+    def __init__(self, core: Core, collector: Collector, *, runs_here: bool = True) -> None:
         self._core = core
+        self._runs_here = runs_here
         self._collector = collector
         self._explain = Explain(core)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._given_up: set[str] = set()  # failed, and the catalog did not take that
         self._closed = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """From now on this process runs the jobs, whoever was asked for them: those of a process that has ended at
+        once, others within a moment. Looks for them until ``stop``."""
+        self._runs_here = True
+        while True:
+            try:
+                await self.resume()
+            except DatabaseFailed as failed:
+                log.warning("no look at the jobs: %s", failed)
+            if await set_within(stop, LOOK_SECONDS):
+                return
 
     async def start(self, registry_id: str, by: Actor = SERVER, *, patient: bool = False) -> JobRow:
         """A new job, running; or the one that runs already. Raises RegistryError NOT_FOUND, NOT_READY.
@@ -66,7 +85,7 @@ class Jobs:
             return job
 
         job = await self._core.db.write(body)
-        if job.id == job_id:
+        if job.id == job_id and self._runs_here:
             self._run(job)
         return job
 
@@ -120,6 +139,7 @@ class Jobs:
                 raise RegistryError(ErrorCode.NOT_FOUND)
             if await jobs.cancel(tx, job_id, CANCELLED, by.subject, now_ms()):
                 await audit.record(tx, by, AuditAction.GC_CANCEL, registry_id=registry_id, reference=job_id)
+                await _tell(tx, registry_id, job_id)
             return await jobs.by_id(tx, registry_id, job_id) or job
 
         return await self._core.db.write(body)
@@ -134,7 +154,8 @@ class Jobs:
     async def resume(self) -> None:
         """Goes on with what ran when the last process ended. A collection may always be begun again."""
         for job in await jobs.all_running(self._core.db):
-            self._run(job)
+            if job.id not in self._given_up:
+                self._run(job)
 
     async def close(self) -> None:
         """Ends the tasks; their rows stay ``running`` for the next process."""
@@ -145,8 +166,8 @@ class Jobs:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _run(self, job: JobRow) -> None:
-        if self._closed:
-            return  # the next process resumes it
+        if self._closed or job.id in self._tasks:
+            return  # the next process resumes it, or it runs
         task = asyncio.create_task(self._collect(job), name=job.id)
         self._tasks[job.id] = task
         task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
@@ -160,8 +181,10 @@ class Jobs:
             log.info("collection %s of %s was cancelled", job.id, job.registry_id)
         except Exception as error:
             log.exception("collection %s of %s failed", job.id, job.registry_id)
-            with contextlib.suppress(DatabaseFailed):  # then it stays running, and the next process resumes it
+            try:
                 await self._fail(job, error)
+            except DatabaseFailed:  # it stays running, and the next process resumes it
+                self._given_up.add(job.id)
 
     async def _go_round(self, job: JobRow) -> JobRow | None:
         """One collection; returns the job as it is then: running if it was asked for again meanwhile."""
@@ -172,19 +195,32 @@ class Jobs:
         held = json.dumps({"held": [asdict(held) for held in report.held]})
 
         async def body(tx: Transaction) -> JobRow | None:
-            await jobs.complete(tx, job.id, job.asked, held, now_ms())
+            if await jobs.complete(tx, job.id, job.asked, held, now_ms()):
+                await _tell(tx, job.registry_id, job.id)
             return await jobs.by_id(tx, job.registry_id, job.id)
 
-        return await self._core.db.write(body)
+        return self._counted(await self._core.db.write(body))
+
+    def _counted(self, job: JobRow | None) -> JobRow | None:
+        if job is not None and job.status is not JobStatus.RUNNING:
+            self._core.numbers.ended(
+                completed=job.status is JobStatus.COMPLETED,
+                freed_bytes=job.bytes_freed,
+                blobs=job.blobs_deleted,
+                manifests=job.manifests_deleted,
+            )
+        return job
 
     async def _fail(self, job: JobRow, error: Exception) -> None:
         if isinstance(error, StoreFailed) and error.fatal:
             self._core.health.fail("a sync to disk failed; check the disk, then restart")
 
-        async def body(tx: Transaction) -> None:
-            await jobs.fail(tx, job.id, _reason(error), now_ms())
+        async def body(tx: Transaction) -> JobRow | None:
+            if await jobs.fail(tx, job.id, _reason(error), now_ms()):
+                await _tell(tx, job.registry_id, job.id)
+            return await jobs.by_id(tx, job.registry_id, job.id)
 
-        await self._core.db.write(body)
+        self._counted(await self._core.db.write(body))
 
 
 class _Noted:
@@ -208,6 +244,16 @@ class _Noted:
             await jobs.advance(tx, self._job_id, progress.phase, progress.done, progress.total)
 
         await self._core.db.write(body)
+
+
+async def _tell(tx: Transaction, registry_id: str, job_id: str) -> None:
+    """A collection has ended, whichever way."""
+    job = await jobs.by_id(tx, registry_id, job_id)
+    if job is not None:
+        counts = {"blobs_deleted": job.blobs_deleted, "manifests_deleted": job.manifests_deleted}
+        more = {"status": str(job.status), "bytes_freed": job.bytes_freed, **counts, "error": job.error}
+        by = Actor(job.cancelled_by or job.started_by or SERVER.subject)
+        await events.of_registry(tx, EventType.COLLECTED, registry_id, by, reference=job_id, more=more)
 
 
 async def _ready(tx: Transaction, registry_id: str) -> None:

@@ -76,7 +76,8 @@ class Manifests:
             raise _unknown(reference)
         if isinstance(reference, Digest) and Action.PUSH in target.rights and not caller.shared:
             await self._promise(target, caller, reference)
-        evidence.note(partial(self._core.pulls.note, row.repository_id, row.digest))
+        tag = None if isinstance(reference, Digest) else str(reference)
+        evidence.note(partial(self._core.pulls.note, row.repository_id, row.digest, tag=tag, by=caller.actor))
         return ManifestInfo(Digest(row.digest), row.media_type, row.size), content
 
     async def put(

@@ -19,7 +19,8 @@ from regserver.storage.sql.port import DatabaseFailed, Transaction
 log = logging.getLogger("regserver.purge")
 
 BATCH = 500  # rows in one transaction, so that a pushing client never waits long for the writer
-RETRY_SECONDS = 60.0
+RETRY_SECONDS = 60.0  # after a failure
+LOOK_SECONDS = 0.5  # between two looks for what another process has been asked to delete
 
 
 class Reclaimer(Protocol):
@@ -41,22 +42,21 @@ class Purge:
         self._wanted.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Purges what earlier processes left, then whenever woken, and again after a failure, until ``stop``."""
+        """Purges what earlier processes left, then whenever woken, here or elsewhere, until ``stop``."""
         while not stop.is_set():
             self._wanted.clear()
-            await self._try_once()
-            await self._rest(stop)
+            await self._rest(stop, LOOK_SECONDS if await self._try_once() else RETRY_SECONDS)
 
-    async def _rest(self, stop: asyncio.Event) -> None:
+    async def _rest(self, stop: asyncio.Event, seconds: float) -> None:
         waits = [asyncio.create_task(event.wait()) for event in (stop, self._wanted)]
         try:
-            await asyncio.wait(waits, timeout=RETRY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for waiting in waits:
                 waiting.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
 
-    async def _try_once(self) -> None:
+    async def _try_once(self) -> bool:
         try:
             await self.run_once()
         except StoreFailed as failed:
@@ -65,6 +65,9 @@ class Purge:
             log.warning("a deleted registry is not purged yet: %s", failed)
         except DatabaseFailed as failed:
             log.warning("a deleted registry is not purged yet: %s", failed)
+        else:
+            return True
+        return False
 
     async def run_once(self) -> int:
         """Purges every registry that is ``deleting``; returns how many. Raises DatabaseFailed, StoreFailed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from regserver.content.core import Core, quota_exceeded
+from regserver.content.core import Core
 from regserver.model.access import Target
 from regserver.model.digest import Digest
 from regserver.storage.catalog import blobs
@@ -20,7 +20,7 @@ async def refuse_on_the_way(core: Core, target: Target, size: int) -> None:
     is no larger than all that is used. Raises RegistryError DENIED where neither is so."""
     usage = await core.usage(core.db, target.registry_id)
     if usage.room is not None and size > max(usage.room, usage.used):
-        raise quota_exceeded(usage, size)
+        raise core.quota_exceeded(target.registry_id, usage, size)
 
 
 async def refuse_new(core: Core, target: Target, size: int, digest: Callable[[], Awaitable[Digest]]) -> None:
@@ -32,4 +32,4 @@ async def refuse_new(core: Core, target: Target, size: int, digest: Callable[[],
     if usage.room is None or size <= usage.room:
         return
     if await blobs.size_in_registry(core.db, target.registry_id, str(await digest())) is None:
-        raise quota_exceeded(usage, size)
+        raise core.quota_exceeded(target.registry_id, usage, size)

@@ -12,11 +12,12 @@ from regserver.content.core import Core
 from regserver.content.retention import changed_policy
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.audit import SERVER, Actor, AuditAction
+from regserver.model.events import EventType
 from regserver.model.ids import new_id
 from regserver.model.names import RESERVED_REGISTRIES, is_registry_name
 from regserver.model.policy import Document, Policy
 from regserver.model.times import now_ms
-from regserver.storage.catalog import accounts, audit, clock, policies, registries
+from regserver.storage.catalog import accounts, audit, clock, events, policies, registries
 from regserver.storage.catalog.registries import RegistryFigures, RegistryFilter, RegistryRow, RegistrySort, Status
 from regserver.storage.sql.port import Reader, Transaction
 
@@ -124,6 +125,9 @@ class Registries:
             if policy is None and (public, quota) == (row.public, row.quota_bytes):
                 return row
             now = max(now_ms(), row.updated_at + 1)  # never the same twice, whatever the clock does
+            if quota != row.quota_bytes:
+                more = {"reason": "changed", "used_bytes": row.used_bytes, "limit_bytes": quota}
+                await events.of_registry(tx, EventType.QUOTA, registry_id, by, more=more)
             row = _found(await registries.update(tx, registry_id, public=public, quota_bytes=quota, now=now))
             detail = _settings(row) + (f", policy: {json.dumps(policy.document)}" if policy else "")
             await audit.record(tx, by, AuditAction.REGISTRY_UPDATE, registry_id=registry_id, detail=detail)

@@ -10,13 +10,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from regserver.content import quarantine
 from regserver.content.collector import Collector, Progress
 from regserver.content.core import Core
 from regserver.model.digest import Digest
 from regserver.storage.blobs.port import Pace, StoreFailed, Unreadable
-from regserver.storage.catalog import registries, scrub, usage
+from regserver.storage.catalog import counts, registries, scrub, usage
 from regserver.storage.catalog.registries import Status
 from regserver.storage.catalog.scrub import BlobRow, ManifestKey, Position, Rot, Tally
 from regserver.storage.sql.port import Reader, Transaction
@@ -43,7 +44,8 @@ class Deed(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``kind``: blob, manifest, file (that no row names), usage (a registry's counter). ``fault``: a value of Rot,
+    """``kind``: blob, manifest, file (that no row names), usage (the counter of a registry, or
+    of a blob's links). ``fault``: a value of Rot,
     ``nameless`` or ``counter``; None for what is sound again. ``images`` as ``registry/image``."""
 
     kind: str
@@ -237,16 +239,30 @@ class Scrubber:
         for place, registry_id in enumerate(known, 1):
             await self._count(registry_id)
             self._tell(Progress("usage", place, len(known)))
+        await self._count_links()
 
     async def _count(self, registry_id: str) -> None:
         async def differs(reader: Reader) -> bool:
-            return (await usage.read(reader, registry_id))[0] != await usage.recomputed(reader, registry_id)
+            if (await usage.read(reader, registry_id))[0] != await usage.recomputed(reader, registry_id):
+                return True
+            return await counts.wrong_links(reader, registry_id) > 0
 
         async def correct(tx: Transaction) -> None:
             await usage.correct(tx, registry_id)
+            await counts.correct_links(tx, registry_id)
 
         if not await self._core.db.read(differs):
             return
         if not self._dry_run:
             await self._core.db.write(correct)
         self._found(Finding("usage", registry_id, "counter", Deed.NOTHING if self._dry_run else Deed.CORRECTED))
+
+    async def _count_links(self) -> None:
+        """How many links each blob has: a count too high would keep it for ever."""
+        after = ""
+        while wrong := await self._core.db.read(partial(counts.wrong_blobs, after=after, limit=ROWS)):
+            after = wrong[-1]
+            for digest in wrong:
+                if not self._dry_run:
+                    await self._core.db.write(partial(counts.correct_blob, digest=digest))
+                self._found(Finding("usage", digest, "counter", Deed.NOTHING if self._dry_run else Deed.CORRECTED))

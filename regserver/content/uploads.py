@@ -9,17 +9,17 @@ the file. The order of effects, which is the design (docs/gc-proof.md):
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
 from regserver.content import leasing, quarantine, quota
-from regserver.content.core import Body, Core, Usage, quota_exceeded
+from regserver.content.core import Batch, Body, Core, Usage
 from regserver.errors import ErrorCode, RegistryError
 from regserver.model.access import Caller, Target
 from regserver.model.digest import Algorithm, Digest
 from regserver.model.ids import new_secret
-from regserver.storage.blobs.port import Staged, StagingBusy, StagingGone, StoreFailed
+from regserver.storage.blobs.port import Staged, StagingBusy, StagingGone, StoreFailed, Waiting
 from regserver.storage.catalog import blobs, clock, garbage, repositories, uploads
 from regserver.storage.sql.port import DatabaseFailed, Transaction
 
@@ -40,6 +40,13 @@ def _out_of_order(target: Target, upload_id: str, size: int) -> RegistryError:
     return RegistryError(ErrorCode.RANGE_INVALID, {"offset": size}, headers=headers)
 
 
+def _expected(batch: Batch) -> int:
+    """How many bytes it will certainly be, if the sender does as it said."""
+    if isinstance(batch, Waiting):
+        return batch.count if batch.framing is None else 0
+    return sum(map(len, batch))
+
+
 class Uploads:
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -57,7 +64,7 @@ class Uploads:
         async def body(tx: Transaction) -> Usage:
             usage = await self._core.usage(tx, target.registry_id)
             if usage.room == 0 and not whole:
-                raise quota_exceeded(usage, 1)
+                raise self._core.quota_exceeded(target.registry_id, usage, 1)
             repository_id = await repositories.ensure(tx, target)
             now = await clock.epoch(tx)
             await uploads.insert(tx, upload_id, key, repository_id, caller.account.subject, algorithm, now)
@@ -89,7 +96,7 @@ class Uploads:
         claimed, DENIED when it passes the quota, BLOB_UPLOAD_UNKNOWN; StoreFailed. What was written before stays.
         """
         async with self._staged(target, caller, upload_id) as (row, staged):
-            await self._receive(target, upload_id, staged, body, start, length)
+            await self._receive(target, caller, upload_id, staged, body, start, length)
             await quota.refuse_new(self._core, target, staged.size, partial(staged.digest, row.algorithm))
             return staged.size
 
@@ -127,7 +134,7 @@ class Uploads:
     ) -> Usage:
         async with self._staged(target, caller, upload_id) as (row, staged):
             if body is not None:
-                await self._receive(target, upload_id, staged, body, start, length)
+                await self._receive(target, caller, upload_id, staged, body, start, length)
             if await staged.digest(digest.algorithm) != digest:
                 await self._discard(upload_id, row.key, None)
                 raise RegistryError(ErrorCode.DIGEST_INVALID, {"digest": str(digest)})
@@ -196,17 +203,32 @@ class Uploads:
         await self._core.db.write(body)
 
     async def _receive(
-        self, target: Target, upload_id: str, staged: Staged, body: Body, start: int | None, length: int | None
+        self,
+        target: Target,
+        caller: Caller,
+        upload_id: str,
+        staged: Staged,
+        body: Body,
+        start: int | None,
+        length: int | None,
     ) -> None:
         if start is not None and start != staged.size:
             raise _out_of_order(target, upload_id, staged.size)
         received = 0
-        async for parts in body:
-            received += sum(map(len, parts))
-            if length is not None and received > length:
-                raise RegistryError(ErrorCode.SIZE_INVALID, {"claimed": length, "received": received})
-            await self._refuse_too_large(target, staged.size + sum(map(len, parts)))
-            await staged.write(parts)
+        async with aclosing(body):
+            async for batch in body:
+                came = _expected(batch)
+                if length is not None and received + came > length:
+                    raise RegistryError(ErrorCode.SIZE_INVALID, {"claimed": length, "received": received + came})
+                await self._refuse_too_large(target, staged.size + came)
+                if isinstance(batch, Waiting):
+                    await staged.receive(batch)
+                    came = batch.taken
+                    await self._refuse_too_large(target, staged.size)
+                else:
+                    await staged.write(batch)
+                received += came
+                self._core.notes.received(upload_id, target, caller, staged.size)
         if length is not None and received != length:
             raise RegistryError(ErrorCode.SIZE_INVALID, {"claimed": length, "received": received})
 
@@ -243,6 +265,7 @@ class Uploads:
         except RegistryError:
             await self._discard(upload_id, key, digest)
             raise
+        self._core.notes.ended(upload_id, complete=usage is not None)
         if usage is None:
             raise _unknown(upload_id)
         return usage
@@ -256,6 +279,7 @@ class Uploads:
                 await garbage.trash(tx, key, str(digest) if digest else None)
             return taken
 
+        self._core.notes.ended(upload_id, complete=False)
         return await self._core.db.write(body)
 
     async def _forget(self, target: Target, caller: Caller, upload_id: str, digest: Digest) -> None:

@@ -37,6 +37,7 @@ class Group(Enum):
     SCRUB = "Scrub", "Whether what is stored still is what was pushed."
     TOKENS = "API tokens", "What programs call this API with. A token of docker's, or a robot's password, is none."
     AUDIT = "Audit log", "Who did what to what, and from where. Written with the change itself, kept for a set time."
+    EVENTS = "Events", "What happens, as it happens: each event after its commit, in the order of the commits."
     DESCRIPTION = "Description", "This description, for machines and for people."
 
     def __init__(self, title: str, about: str) -> None:

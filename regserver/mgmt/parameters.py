@@ -10,6 +10,7 @@ from regserver.mgmt.declared import Schema
 from regserver.mgmt.schemas import digest, identity, text
 from regserver.model.names import MAX_REPOSITORY_LENGTH, PATH, TAG
 from regserver.web.idempotency import KEY, KEY_FORM, REPLAYED
+from regserver.web.sse import LAST_ID
 
 Described = tuple[Schema, str]
 
@@ -37,6 +38,11 @@ REQUEST_HEADERS: Final[dict[str, Described]] = {
     ),
     hdrs.IF_NONE_MATCH: (text('"1732444200000"'), "The ETag that is known: 304 while it has not changed."),
 }
+
+REQUEST_HEADERS[LAST_ID] = (
+    text("17", pattern=r"^[0-9]{1,18}$"),
+    "The id of the last event that was seen: what follows it is sent first. It counts before `after`.",
+)
 
 RESPONSE_HEADERS: Final[dict[str, Described]] = {
     REPLAYED: (text("true"), "Where this was answered before, under the same idempotency key."),

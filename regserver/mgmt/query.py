@@ -22,6 +22,7 @@ PER_PAGE = 20
 MAX_FILTER_LENGTH = 255
 FILTER = f"{CHARACTER}{{0,{MAX_FILTER_LENGTH}}}"
 SWITCH = {"true": True, "1": True, "false": False, "0": False}
+_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -74,6 +75,25 @@ class Query:
         if text is not None and (len(text) > MAX_FILTER_LENGTH or not is_text(text)):
             self._fault(field, "invalid_format", f"must be at most {MAX_FILTER_LENGTH} characters, none of control")
         return text
+
+    def choices(self, field: str, words: type[E]) -> list[E] | None:
+        """Some of these words, separated by commas."""
+        text = self._one(field)
+        parts = [] if text is None else text.split(",")
+        if not set(parts) <= set(words):
+            self._fault(field, "unknown_value", f"must be some of {', '.join(words)}, separated by commas")
+            return None
+        return None if text is None else [words(part) for part in parts]
+
+    def number(self, field: str) -> int | None:
+        return self.number_of(field, self._one(field))
+
+    def number_of(self, field: str, text: str | None) -> int | None:
+        """A whole number from 0 on. ``field`` may also be a header, whose ``text`` this is."""
+        if text is not None and not _NUMBER.fullmatch(text):
+            self._fault(field, "out_of_range", "must be a whole number of at most 18 digits")
+            return None
+        return None if text is None else int(text)
 
     def switch(self, field: str) -> bool:
         text = self._one(field)

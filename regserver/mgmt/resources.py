@@ -20,6 +20,7 @@ from regserver.mgmt.schemas import (
 )
 from regserver.model.access import Action
 from regserver.model.audit import AuditAction, AuditResult
+from regserver.model.events import EventType
 from regserver.storage.catalog.jobs import JobStatus
 from regserver.storage.catalog.registries import Status
 from regserver.storage.catalog.scrub import Rot
@@ -333,4 +334,52 @@ AUDIT_EVENT = resource(
         "request_id": text("req_06a9v3k7fshb72q0e5dcm1n8p4", "X-Request-Id of the answer."),
         "result": one_of(AuditResult),
     },
+)
+
+# ---------------------------------------------------------------- events
+
+_OF_ALL: dict[str, Schema] = {
+    "id": whole(17, "Grows with every commit."),
+    "type": one_of(EventType),
+    "at": time(),
+    "registry_id": identity("reg"),
+    "registry": text("my-images", "The name that it had."),
+    "image": nullable(text("team/api"), "null: the registry itself."),
+    "reference": nullable(text("v1.2.0"), "The tag, or the collection."),
+    "digest": nullable(digest()),
+    "actor": text("robot$my-images", "The account; server: what it does by itself."),
+    "request_id": text("req_06a9v3k7fshb72q0e5dcm1n8p4", "X-Request-Id of the answer; empty where none asked for it."),
+}
+_OF_SOME: dict[str, Schema] = {
+    "detail": text("was sha256:…", "pushed, deleted: more, for people."),
+    "count": whole(1, "pulled: how often since the last event.", least=1),
+    "upload": text("upl_06a9v3k7fshb72q0e5dcm1n8p4", "progress: the same in all events of one upload."),
+    "received_bytes": whole(104857600, "progress: how much is here."),
+    "state": one_of(["receiving", "complete", "failed"], "progress."),
+    "status": one_of([JobStatus.COMPLETED, JobStatus.FAILED], "collected."),
+    "bytes_freed": whole(1073741824, "collected."),
+    "blobs_deleted": whole(12, "collected."),
+    "manifests_deleted": whole(3, "collected."),
+    "error": nullable(text("cancelled; what it had freed stays freed"), "collected: why it failed."),
+    "reason": one_of(["nearly_full", "refused", "changed"], "quota."),
+    "used_bytes": whole(2147483648, "quota."),
+    "limit_bytes": nullable(whole(53687091200), "quota; null: the server's default."),
+    "needed_bytes": whole(104857600, "quota, refused: what did not fit."),
+}
+EVENT = resource("Event", {**_OF_ALL, **_OF_SOME}, optional=_OF_SOME)
+ENDS = ("shutdown", "expired", "unauthorized", "slow", "unavailable")  # why a stream is closed
+SENT_EVENT = record(
+    {
+        "id": text("17", "What Last-Event-ID names."),
+        "event": one_of([*EventType, "lost", "closing"]),
+        "data": text(
+            '{"id": 17, "type": "pushed", …}',
+            "JSON: an Event; of `lost`, what is kept no more; of `closing`, why the stream ends.",
+            contentMediaType="application/json",
+            contentSchema={
+                "anyOf": [EVENT, record({"after": whole(3), "until": whole(9)}), record({"reason": one_of(ENDS)})]
+            },
+        ),
+    },
+    optional=["id"],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from regserver.mgmt.audit import list_events
 from regserver.mgmt.credentials import get_credentials, renew_credentials, rotate_credentials
+from regserver.mgmt.events import follow_events
 from regserver.mgmt.gc import cancel_job, explain, get_job, get_report, list_jobs, start_job
 from regserver.mgmt.images import delete_image, delete_tag, get_image, get_tag, list_images, list_tags
 from regserver.mgmt.openapi import describing
@@ -69,6 +70,7 @@ _DESCRIBED = (
     Route("GET", _ONE + "/gc/{job_id}/report", Access.API_READ, get_report),
     Route("GET", _ONE + "/explain/{digest}", Access.API_READ, explain),
     Route("GET", "/v1/audit", Access.API_LIST, list_events),
+    Route("GET", "/v1/events", Access.API_LIST, follow_events),
     Route("GET", "/v1/scrub", Access.API_ADMIN, get_scrub),
     Route("GET", "/v1/scrub/damage", Access.API_ADMIN, list_damage),
     Route("GET", _TOKENS, Access.API_ADMIN, list_tokens),

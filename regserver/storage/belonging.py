@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from pathlib import Path
 
 from regserver.storage.blobs.disk import open_directory
@@ -37,7 +38,8 @@ async def claim(root: Path, db: Database, blobs: BlobStore) -> None:
     Raises FolderRefused, OSError, DatabaseFailed.
     """
     if await _is_new(db):
-        if owner(root) is not None or await _holds_any(blobs):
+        # Asked again after the look: another first start gives the catalog its id before it writes anything here.
+        if (owner(root) is not None or await _holds_any(blobs)) and await _is_new(db):
             raise FolderRefused(
                 f"{root}: this folder holds the blobs of another catalog, for that which --database names (without it "
                 "catalog.sqlite3) is empty. Restore a backup, or name the catalog that belongs to it, or a new folder"
@@ -83,14 +85,19 @@ async def _holds_any(blobs: BlobStore) -> bool:
 
 def _write(root: Path, identity: str) -> None:
     """Durable and whole, or absent."""
-    draft = root / f"{FILE}.new"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    draft = root / f".{FILE}.{secrets.token_hex(8)}"  # its own: of two first starts none writes into the other's
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, f"{identity}\n".encode("ascii"))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    draft.rename(root / FILE)
+    try:
+        draft.rename(root / FILE)
+    except FileNotFoundError:  # another start has tidied, which it does once the file stands
+        return
+    for left in root.glob(f".{FILE}.*"):  # of starts that ended in between
+        left.unlink(missing_ok=True)
     folder = open_directory(root)
     try:
         os.fsync(folder)

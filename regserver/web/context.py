@@ -13,10 +13,13 @@ from regserver.auth.authenticate import Authenticator
 from regserver.auth.authorize import Authorizer
 from regserver.auth.gate import Gate
 from regserver.auth.robots import Robots
+from regserver.auth.sessions import Sessions
 from regserver.auth.tokens import Tokens
 from regserver.config import Settings
 from regserver.content.blobs import Blobs
 from regserver.content.core import Core
+from regserver.content.events import Feed
+from regserver.content.figures import Stocktaking
 from regserver.content.jobs import Jobs
 from regserver.content.listing import Listing
 from regserver.content.manifests import Manifests
@@ -45,6 +48,9 @@ class Services:
     registries: Registries
     jobs: Jobs
     scrub: BackgroundScrub
+    feed: Feed
+    stock: Stocktaking
+    sessions: Sessions
 
 
 SERVICES = web.AppKey("services", Services)

@@ -21,6 +21,7 @@ from typing import Any, Final, cast
 
 from aiohttp import EMPTY_PAYLOAD, hdrs, web
 
+from regserver.counting import Answered, Cache, Numbers
 from regserver.model.access import Access
 from regserver.model.ids import Series
 from regserver.storage import evidence
@@ -54,6 +55,7 @@ class Entry:
     evidence: Evidence
     state: int
     fields: Fields  # of its line in the log
+    row: Answered  # where such requests are counted
     size: int
 
 
@@ -75,9 +77,11 @@ class Kept:
         lifecycle: Lifecycle,
         most_bytes: int,
         routes: Routes,
+        numbers: Numbers,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``routes``: who answers plain requests; without any all of them are left to the framework."""
+        self._numbers = numbers
         self._witness, self._lifecycle, self._most_bytes, self._clock = witness, lifecycle, most_bytes, clock
         self._routes = routes
         self._calls: OrderedDict[tuple[str | None, Access, str], Known] = OrderedDict()
@@ -98,8 +102,10 @@ class Kept:
             return None
         entry = self._entries.get(head)
         if entry is None or not self._is_good(head, entry):
+            self._numbers.cached(Cache.ANSWERS, hit=False)
             return self._run(head, peer) if self._routes and head.endswith(_END) and len(head) <= MOST_HEAD else None
         self.given += 1
+        self._numbers.cached(Cache.ANSWERS, hit=True)
         for note in entry.evidence.notes:
             note()
         return self._render(entry)
@@ -135,7 +141,8 @@ class Kept:
         body = whole if request.method == hdrs.METH_GET else b""
         middleware.mark(request.path, response)
         response.headers.setdefault(hdrs.CONTENT_LENGTH, str(len(whole)))
-        entry = _entry(head, request, request.facts, response, body, found)
+        row = self._numbers.row(request.method, route.template, response.status)
+        entry = _entry(head, request, request.facts, response, body, found, row)
         if self.wants(head) and len(body) <= MOST_BODY and not found.once:
             self._put(head, entry)
         return self._render(entry)
@@ -189,6 +196,8 @@ class Kept:
         """The answer as it is sent now."""
         identity = self._ids.next()
         self._lines.add(entry.fields, self._now, identity)
+        entry.row.seconds.observe(0.0)  # microseconds: within the first bound
+        entry.row.sent += len(entry.body)
         return b"".join((entry.head, self._date[1], identity, _END, entry.body))
 
     def wants(self, head: bytes) -> bool:
@@ -216,7 +225,10 @@ class Kept:
         body = response.body if request.method == hdrs.METH_GET else b""
         if not isinstance(body, bytes) or len(body) > MOST_BODY:
             return
-        self._put(head, _entry(head, request, request[FACTS], response, body, found))
+        resource = request.match_info.route.resource
+        if resource is not None:
+            row = self._numbers.row(request.method, resource.canonical, response.status)
+            self._put(head, _entry(head, request, request[FACTS], response, body, found, row))
 
     def _put(self, head: bytes, entry: Entry) -> None:
         self._drop(head)
@@ -234,12 +246,14 @@ class Kept:
         self._lines.flush()
 
 
-def _entry(head: bytes, request: Any, facts: Facts, response: web.Response, body: bytes, found: Evidence) -> Entry:
+def _entry(
+    head: bytes, request: Any, facts: Facts, response: web.Response, body: bytes, found: Evidence, row: Answered
+) -> Entry:
     fixed = [f"{name}: {value}\r\n" for name, value in response.headers.items() if name.lower() not in _VARY]
     start = f"HTTP/1.1 {response.status} {response.reason}\r\n{''.join(fixed)}".encode()
     facts.sent = len(body)
     fields = middleware.fields(request, facts, response.status, 0.0)
-    return Entry(start, body, found, found.state, fields, len(head) + len(start) + len(body) + OVERHEAD)
+    return Entry(start, body, found, found.state, fields, row, len(head) + len(start) + len(body) + OVERHEAD)
 
 
 def _is_plain(request: web.Request, response: web.Response) -> bool:

@@ -11,11 +11,12 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from regserver import logs
 from regserver.errors import ErrorCode, RegistryError, Unauthorized
 from regserver.model.ids import new_id
 from regserver.storage.blobs.port import StoreFailed
 from regserver.storage.sql.port import DatabaseFailed
-from regserver.web import errors
+from regserver.web import errors, metrics
 from regserver.web.challenge import challenge
 from regserver.web.context import SERVICES
 from regserver.web.facts import FACTS, Facts, is_answered
@@ -40,8 +41,10 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     loop = asyncio.get_running_loop()
     started, status = loop.time(), 499
     facts = request[FACTS] = Facts(new_id("req"), continue_owed=_waits(request))
+    logs.REQUEST.set(facts.request_id)
     try:
-        response = await _answered(request, handler, facts)
+        with request.app[SERVICES].core.traffic.request():
+            response = await _answered(request, handler, facts)
         status = response.status
         if not request.content.is_eof():
             await _part(request, response, facts)
@@ -49,7 +52,8 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             facts.sent = 0 if request.method == hdrs.METH_HEAD else response.content_length or response.body_length
         return response
     finally:
-        _log(request, facts, status, loop.time() - started)
+        _log(request, facts, status, seconds := loop.time() - started)
+        metrics.count(request, status, seconds, facts.sent or 0)
 
 
 def _waits(request: web.Request) -> bool:

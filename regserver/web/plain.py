@@ -33,6 +33,11 @@ class PlainRoute:
     decide: Decide
     last: str
 
+    @property
+    def template(self) -> str:
+        """As the framework calls the same route."""
+        return self.route.path.replace("{name:.+}", "{name}")
+
 
 Routes = Mapping[tuple[str, str], PlainRoute]  # by method and the last word of the path but one
 

@@ -16,6 +16,7 @@ from regserver.config import Settings
 from regserver.content.core import Body
 from regserver.errors import ErrorCode, RegistryError
 from regserver.web.facts import FACTS
+from regserver.web.takeover import take_over
 
 BATCH: Final = 2**20  # bytes handed on at once: one thread job each
 LEAST_BATCH: Final = 128 * 1024
@@ -31,7 +32,7 @@ def body(request: web.Request, settings: Settings) -> Body:
     connection or the framing ends before the body does. What had arrived by then is handed on first.
     """
     _refuse_coded(request)
-    return _Batches(request.content, request.content_length, settings.body_idle_seconds)
+    return take_over(request, _batches(request, settings), settings.body_idle_seconds)
 
 
 async def read(
@@ -48,12 +49,17 @@ async def read(
         raise refused
     content: list[bytes] = []
     size = 0
-    async for parts in body(request, settings):
+    _refuse_coded(request)
+    async for parts in _batches(request, settings):
         content += parts
         size += sum(map(len, parts))
         if size > limit:
             raise refused
     return b"".join(content)
+
+
+def _batches(request: web.Request, settings: Settings) -> _Batches:
+    return _Batches(request.content, request.content_length, settings.body_idle_seconds)
 
 
 def _refuse_coded(request: web.Request) -> None:
@@ -87,6 +93,10 @@ class _Batches(AsyncIterator[Sequence[bytes]]):
         if self._failure is not None:
             raise self._failure
         raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Nothing is held that anybody else could use."""
+        self._ended = True
 
     def _fail(self, failure: RegistryError) -> None:
         self._ended, self._failure = True, failure

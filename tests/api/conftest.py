@@ -10,21 +10,41 @@ import pytest
 
 from support import postgres
 from support.pushing import Registry
-from support.registry import ADMIN, on_database, served_app
+from support.registry import ADMIN, on_database, served_app, served_by
 
 # Modules whose tests run on both: what they ask of the catalog is where two engines could differ.
 ON_BOTH_ENGINES = frozenset(
     f"test_{name}"
     for name in (
-        *("api_tokens", "blobs", "collection", "explain", "idempotency", "images", "lists", "policies", "quota"),
+        *(
+            "api_tokens",
+            "blobs",
+            "collection",
+            "events",
+            "explain",
+            "idempotency",
+            "images",
+            "lists",
+            "policies",
+            "quota",
+        ),
         *("registries", "robots", "tag_detail", "undo"),
     )
 )
 
 
+# Modules whose tests also run on two servers of one folder, request by request in turn: what begins on one goes on, is
+# repeated or is undone on the other.
+ON_TWO_WORKERS = frozenset(
+    f"test_{name}" for name in ("blobs", "collection", "idempotency", "manifests", "quota", "registries", "uploads")
+)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "engine" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in ON_BOTH_ENGINES:
-        metafunc.parametrize("engine", ["sqlite", "postgres"])
+    module = metafunc.module.__name__.rpartition(".")[2]
+    engines = ["sqlite"] + ["postgres"] * (module in ON_BOTH_ENGINES) + ["two workers"] * (module in ON_TWO_WORKERS)
+    if "engine" in metafunc.fixturenames and len(engines) > 1:
+        metafunc.parametrize("engine", engines)
 
 
 @pytest.fixture
@@ -53,6 +73,8 @@ def root(tmp_path: Path, installation: Path, engine: str) -> Path:
     if engine == "postgres":
         on_database(root, postgres.server().catalog_like(catalog))
         catalog.unlink()
+    if engine == "two workers":
+        served_by(root, 2)
     return root
 
 

@@ -20,9 +20,11 @@ ALLOWED = {
     "aiohttp": WEB,
     "yarl": WEB,
     "multidict": WEB,
-    "http": (*WEB, "cli/api.py", "cli/distribution.py"),
+    "http": (*WEB, "cli/api.py", "cli/distribution.py", "cli/remote.py", "doctor/server.py"),
     "rich": ("cli/",),
     "shtab": ("cli/",),
+    "prometheus_client": ("web/metrics.py",),
+    "opentelemetry": ("web/tracing.py",),
     "aiosqlite": ("storage/sql/sqlite.py",),
     "sqlite3": (
         "storage/sql/sqlite.py",
@@ -34,7 +36,7 @@ ALLOWED = {
     "aiobotocore": ("storage/blobs/s3.py",),
     "botocore": ("storage/blobs/s3.py",),
     "jwt": ("auth/",),
-    "cryptography": ("auth/",),
+    "cryptography": ("auth/", "doctor/certificates.py"),
 }
 
 

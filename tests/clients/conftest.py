@@ -15,6 +15,7 @@ from support.clients import SEARCH, Client, Docker, Missing, find
 from support.served import Account, Served, Tenant, serve
 
 ENGINE_SECONDS = 60
+WORKERS = os.environ.get("CLIENT_WORKERS", "1")  # how many processes serve them
 IN_CI = bool(os.environ.get("REGSERVER_CI"))
 
 
@@ -37,14 +38,14 @@ def require(command: str) -> str:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """An ordinary server: closed, with an administrator's token."""
-    with serve(tmp_path_factory.mktemp("served") / "data") as served:
+    with serve(tmp_path_factory.mktemp("served") / "data", "--workers", WORKERS) as served:
         yield served
 
 
 @pytest.fixture(scope="session")
 def development(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server in development mode: open, registries come to be by the first push."""
-    with serve(tmp_path_factory.mktemp("development") / "data", "--dev") as served:
+    with serve(tmp_path_factory.mktemp("development") / "data", "--dev", "--workers", WORKERS) as served:
         yield served
 
 

@@ -23,6 +23,18 @@ def test_it_passes_with_the_catalog_on_postgresql_too(name: str, tmp_path: Path)
     assert not list(tmp_path.rglob("catalog.sqlite3"))
 
 
+@pytest.mark.parametrize("name", ["1.0-all", "dev-all"])
+def test_it_passes_with_two_workers_too(name: str, tmp_path: Path) -> None:
+    (profile,) = (profile for profile in PROFILES if profile.name == name)
+    expect_clean(profile, run_here(profile, tmp_path, tmp_path / "results", workers=2))
+
+
+def test_it_passes_with_two_workers_and_the_catalog_on_postgresql(tmp_path: Path) -> None:
+    (profile,) = (profile for profile in PROFILES if profile.name == "1.1-all")
+    database = postgres.server().new_schema()
+    expect_clean(profile, run_here(profile, tmp_path, tmp_path / "results", database=database, workers=2))
+
+
 def expect_clean(profile: Profile, outcome: Outcome) -> None:
     assert outcome.clean, f"{outcome.failed} failed, {outcome.errors} errors, {outcome.skipped} skipped:\n" + "\n".join(
         outcome.unhappy

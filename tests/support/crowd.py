@@ -26,20 +26,35 @@ class Crowd:
     def __init__(self, ledger: Ledger, ways: random.Random) -> None:
         self._ledger = ledger
         self._ways = ways
+        self._over = False
 
     async def work_until_killed(
-        self, url: URL, kill: Callable[[], None], *, pushers: int, deleters: int, seconds: tuple[float, float]
+        self,
+        url: URL,
+        kill: Callable[[], None],
+        *,
+        pushers: int,
+        deleters: int,
+        seconds: tuple[float, float],
+        others_serve: bool = False,
     ) -> None:
-        """Works for a time out of ``seconds``, kills, and raises what went wrong besides broken connections."""
+        """Works for a time out of ``seconds``, kills, and raises what went wrong besides broken connections.
+
+        ``others_serve``: who has not met the dead ends what it has begun, so that nothing is under way any more."""
+        self._over = False
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        connector = aiohttp.TCPConnector(limit=0)
+        connector = aiohttp.TCPConnector(limit=0, force_close=others_serve)  # so they go to all of them
         async with aiohttp.ClientSession(url, timeout=timeout, connector=connector) as session:
+            # The library would send a PUT or DELETE again by itself when its connection breaks: what the dead one had
+            # done, the others would then refuse.
+            session._retry_connection = False
             work = [self._push_on(session, number, random.Random(self._ways.random())) for number in range(pushers)]
             work += [self._delete_on(session, random.Random(self._ways.random())) for _ in range(deleters)]
             tasks = [asyncio.create_task(step) for step in (*work, self._collect_on(session))]
             await asyncio.sleep(self._ways.uniform(*seconds))
             kill()
-            _, idle = await asyncio.wait(tasks, timeout=0.2)
+            self._over = others_serve
+            _, idle = await asyncio.wait(tasks, timeout=ANSWER_SECONDS if others_serve else 0.2)
             for task in idle:  # it had nothing to ask for when the server went
                 task.cancel()
             ended = await asyncio.gather(*tasks, return_exceptions=True)
@@ -49,7 +64,7 @@ class Crowd:
                 raise failure
 
     async def _push_on(self, session: aiohttp.ClientSession, pusher: int, ways: random.Random) -> None:
-        while True:
+        while not self._over:
             names = [f"p{pusher}-{number}" for number in range(NAMES)]
             free = [name for name in names if name not in self._ledger.tags or not self._ledger.tags[name].busy]
             if free:
@@ -66,7 +81,7 @@ class Crowd:
         self._ledger.done(name, image)
 
     async def _delete_on(self, session: aiohttp.ClientSession, ways: random.Random) -> None:
-        while True:
+        while not self._over:
             await asyncio.sleep(0.005)
             certain = self._ledger.certain()
             if not certain:
@@ -80,7 +95,7 @@ class Crowd:
                 self._ledger.gone.append(image)
 
     async def _collect_on(self, session: aiohttp.ClientSession) -> None:
-        while True:
+        while not self._over:
             for identity in await registries(session):
                 async with session.post(f"/v1/registries/{identity}/gc") as started:
                     assert started.status == 200, await started.text()

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from regserver.model.digest import Algorithm, Digest
-from regserver.storage.blobs.port import BlobStore, LocalFile, Pace, Rehashed, Staged, StoredFile
+from regserver.storage.blobs.port import BlobStore, LocalFile, Pace, Rehashed, Staged, StoredFile, Waiting
 from regserver.storage.sql.migrate import Migratable
 from regserver.storage.sql.port import Reader, Row, Transaction
 from support.databases import Wrapped
@@ -109,6 +109,9 @@ class EffectsStaged:
 
     async def write(self, parts: Sequence[bytes]) -> None:
         await self._effects.pass_through("append", lambda: self._staged.write(parts))
+
+    async def receive(self, waiting: Waiting) -> None:
+        await self._effects.pass_through("receive", lambda: self._staged.receive(waiting))
 
     async def digest(self, algorithm: Algorithm) -> Digest:
         self._effects.check()

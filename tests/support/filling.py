@@ -21,6 +21,7 @@ from regserver.model import mediatypes
 from regserver.model.digest import Digest
 from regserver.model.ids import new_id
 from regserver.storage.blobs.layout import Layout
+from regserver.storage.catalog import counts
 
 TAGS_PER_IMAGE = 10  # of these the last is an index of two platforms, and the one before it is signed
 MAIN_TAGS = 40  # of the image that is looked at, in every registry but the largest
@@ -310,3 +311,8 @@ class Filler:
         self._db.executemany("UPDATE registries SET used_bytes = ? WHERE id = ?", used)
         held: Iterable[Row] = [(*figures, repository) for repository, figures in self._held.items()]
         self._db.executemany("UPDATE repositories SET tag_count = ?, size_bytes = ? WHERE id = ?", held)
+        self._db.execute(
+            "UPDATE blobs SET links = (SELECT count(*) FROM repository_blobs l WHERE l.digest = blobs.digest)"
+        )
+        for (registry_id,) in self._db.execute("SELECT id FROM registries").fetchall():
+            self._db.execute(counts.CORRECT_LINKS, {"1": registry_id})

@@ -114,6 +114,10 @@ class _Counted:
         await self._pausing.counted()
         return changed
 
+    async def at_commit(self, sql: str, *args: Any) -> None:
+        await self._tx.at_commit(sql, *args)
+        await self._pausing.counted()
+
 
 class Two:
     """Two stores over one catalog and the same files."""

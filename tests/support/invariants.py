@@ -16,10 +16,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from regserver.storage.catalog import counts
+
 SETTLE_SECONDS = 20.0
 CATALOG = "catalog.sqlite3"
 KNOWN = {CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm", "blobs", "uploads", "quarantine", "keys", "admin-token"}
-KNOWN |= {"installation", "manifests.jsonl.zst"}
+KNOWN |= {"installation", "keeper", "turn", "manifests.jsonl.zst"}
 
 Files = dict[str, Path]
 
@@ -152,6 +154,11 @@ def _usage(catalog: sqlite3.Connection) -> Iterator[str]:
         (held,) = catalog.execute(_HELD, (registry,)).fetchone()
         if used != held:
             yield f"I6: {registry} counts {used} bytes and holds {held}"
+        (wrong,) = catalog.execute(counts.WRONG_LINKS, {"1": registry}).fetchone()
+        if wrong:
+            yield f"I6: {wrong} links of {registry} count wrongly"
+    for (digest,) in catalog.execute(counts.WRONG_BLOBS, {"1": "", "2": 100}):
+        yield f"I6: {digest} counts its links wrongly"
     for digest in _column(catalog, _WRONG_REGISTRY):
         yield f"I6: a link of {digest} names another registry than its repository does"
 

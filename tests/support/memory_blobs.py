@@ -7,7 +7,16 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from regserver.model.digest import Algorithm, Digest
-from regserver.storage.blobs.port import LocalFile, Pace, Rehashed, StagingBusy, StagingGone, StoredFile, StoreFailed
+from regserver.storage.blobs.port import (
+    LocalFile,
+    Pace,
+    Rehashed,
+    StagingBusy,
+    StagingGone,
+    StoredFile,
+    StoreFailed,
+    Waiting,
+)
 
 
 @dataclass
@@ -34,6 +43,20 @@ class MemoryStaged:
     async def write(self, parts: Sequence[bytes]) -> None:
         self._store.refuse("write")
         for part in parts:
+            self._content += part
+
+    async def receive(self, waiting: Waiting) -> None:
+        self._store.refuse("receive")
+        while waiting.taken < waiting.count and not waiting.dry and not waiting.ended:
+            try:
+                part = os.read(waiting.fd, waiting.count - waiting.taken)
+            except BlockingIOError:
+                waiting.dry = True
+                return
+            except OSError:
+                part = b""
+            waiting.ended = not part
+            waiting.taken += len(part)
             self._content += part
 
     async def digest(self, algorithm: Algorithm) -> Digest:

@@ -6,18 +6,20 @@ for tests of how it starts and ends.
 
 import asyncio
 import contextlib
+import itertools
 import json
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aiohttp import encode_basic_auth, web
+from aiohttp import DummyCookieJar, encode_basic_auth, web
 from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.typedefs import StrOrURL
 from yarl import URL
 
 from regserver.app import create_app
@@ -37,6 +39,7 @@ Client = TestClient[web.Request, web.Application]
 def make_settings(root: Path, **changes: Any) -> Settings:
     """Settings of a test: loopback, a free port, no waiting at the end."""
     settings = {"port": 0, "drain_seconds": 5, "reserve_bytes": 0, "database": database_of(root)}
+    settings["event_stream_seconds"] = 0  # a stream of events ends with what is there, unless a test follows it
     return Settings(root=root, **{**settings, **changes})
 
 
@@ -51,6 +54,29 @@ def database_of(root: Path) -> str | None:
     return note.read_text() if note.exists() else None
 
 
+def served_by(root: Path, workers: int) -> Path:
+    """From now on, whatever is served on this root in the test's own process is so many applications, which share the
+    folder and nothing else; each request goes to the next one of them."""
+    root.with_name(f"{root.name}.workers").write_text(str(workers))
+    return root
+
+
+def workers_of(root: Path) -> int:
+    note = root.with_name(f"{root.name}.workers")
+    return int(note.read_text()) if note.exists() else 1
+
+
+class Alternating(Client):
+    """A client of servers that are one registry. ``server`` and ``app`` are the first one's."""
+
+    def __init__(self, servers: Sequence["Server"]) -> None:
+        super().__init__(servers[0], cookie_jar=DummyCookieJar())
+        self._turns = itertools.cycle(servers)
+
+    def make_url(self, path: StrOrURL) -> URL:
+        return next(self._turns).make_url(path)
+
+
 @contextlib.asynccontextmanager
 async def served_app(root: Path, **changes: Any) -> AsyncIterator[Client]:
     """A client of a registry on `root`, closed in order at the end. `changes` are fields of Settings (`dev=True`, …).
@@ -58,13 +84,16 @@ async def served_app(root: Path, **changes: Any) -> AsyncIterator[Client]:
     Two after one another on the same root are a restart. The client keeps no cookies and adds no header of its own
     but Host and User-Agent; `client.app` is the application. Every answer of /v1 is held against its description.
     """
-    settings = make_settings(root, **changes)
-    app = await create_app(settings, admin_token=ADMIN_TOKEN)
-    watch = Watch()
-    app.middlewares.insert(0, watch.middleware)
+    settings, watch = make_settings(root, **changes), Watch()
     with recording():
-        async with Client(Server(app)) as client:
-            yield client
+        async with contextlib.AsyncExitStack() as opened:
+            servers = []
+            for _ in range(workers_of(root)):
+                app = await create_app(settings, admin_token=ADMIN_TOKEN)
+                app.middlewares.insert(0, watch.middleware)
+                servers.append(Server(app))
+                await opened.enter_async_context(servers[-1])
+            yield await opened.enter_async_context(Alternating(servers))
     if watch.faults:
         raise AssertionError("answers and description differ:\n" + "\n".join(watch.faults))
 
@@ -93,8 +122,12 @@ class Process:
         return self._log.read_text()
 
     @property
+    def events(self) -> list[dict[str, Any]]:
+        return events(self._log)
+
+    @property
     def messages(self) -> list[str]:
-        return [event["message"] for event in events(self._log)]
+        return [event["message"] for event in self.events]
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

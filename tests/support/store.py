@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from regserver.model.access import Account, Action, Caller, Kind, Target
 from regserver.model.digest import Digest
 from regserver.model.names import RepositoryName, Tag
 from regserver.storage.blobs.port import BlobStore
-from regserver.storage.catalog import usage
+from regserver.storage.catalog import counts, usage
 from regserver.storage.sql.migrate import Migratable, migrate
 from regserver.storage.sql.port import Transaction
 from regserver.storage.sql.sqlite import SQLiteDatabase
@@ -49,7 +49,7 @@ def pusher(session: str = "one", *, shared: bool = False, subject: str = "alice"
     return Caller(Account(Kind.ADMIN, subject), session, shared)
 
 
-async def body(*parts: bytes) -> AsyncIterator[Sequence[bytes]]:
+async def body(*parts: bytes) -> AsyncGenerator[Sequence[bytes], None]:
     for part in parts:
         yield [part]
 
@@ -139,6 +139,8 @@ class Store:
         error = abs(used - await usage.recomputed(self.core.db, registry_id))
         for _, tags, size, counted_tags, counted_size in await usage.recomputed_images(self.core.db, registry_id):
             error += abs(tags - counted_tags) + abs(size - counted_size)
+        error += await counts.wrong_links(self.core.db, registry_id)
+        error += len(await counts.wrong_blobs(self.core.db, "", 100))
         return error
 
     async def files(self) -> int:

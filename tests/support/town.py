@@ -35,6 +35,7 @@ ONE_ROBOT = "/v1/registries/{registry_id}/robots/{robot_id}"
 PATHS: dict[str, str] = {
     "/healthz": "/healthz",
     "/readyz": "/readyz",
+    "/metrics": "/metrics",
     "/token": "/token?scope=repository:{registry}/api:pull",
     "/v2/": "/v2/",
     "/v2/_catalog": "/v2/_catalog",
@@ -67,6 +68,7 @@ PATHS: dict[str, str] = {
     "/v1/registries/{registry_id}/gc/{job_id}/report": "/v1/registries/{id}/gc/{job}/report",
     "/v1/registries/{registry_id}/explain/{digest}": "/v1/registries/{id}/explain/{layer}",
     "/v1/audit": "/v1/audit",
+    "/v1/events": "/v1/events",
     "/v1/scrub": "/v1/scrub",
     "/v1/scrub/damage": "/v1/scrub/damage",
     "/v1/tokens": "/v1/tokens",

@@ -1,5 +1,6 @@
 """A folder and a catalog that do not belong together are refused before anything looks for orphans."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,10 +10,12 @@ import pytest
 from regserver.content.collector import Collector
 from regserver.content.core import Core
 from regserver.model.digest import Algorithm, Digest
+from regserver.storage import belonging
 from regserver.storage.belonging import FILE, FolderRefused, check, claim, owner
 from regserver.storage.blobs.filesystem import FilesystemBlobStore
 from regserver.storage.catalog import accounts
 from regserver.storage.sql.migrate import Migratable, migrate
+from regserver.storage.sql.port import Database
 from support.databases import ENGINES
 from support.registry import make_settings
 
@@ -75,6 +78,33 @@ async def test_an_empty_catalog_does_not_get_a_folder_with_blobs(
         await accounts.installation_id(catalog)
     swept = await Collector(Core(catalog, blobs, make_settings(tmp_path / "root"))).sweep()
     assert swept == 1, "which is what would have happened to the blob"
+
+
+async def test_a_first_start_beside_another_one_is_let_in_however_far_that_has_come(
+    catalog: Migratable, blobs: FilesystemBlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, is_new, asked = tmp_path / "root", belonging._is_new, list[bool]()
+
+    async def overtaken(db: Database) -> bool:
+        found = await is_new(db)
+        asked.append(found)
+        if len(asked) == 1:
+            await claim(root, catalog, blobs)
+            await add_file(blobs)
+        return found
+
+    monkeypatch.setattr(belonging, "_is_new", overtaken)
+    await claim(root, catalog, blobs)
+    assert asked[0], "it looked first"
+    assert owner(root) == await accounts.installation_id(catalog)
+
+
+async def test_what_two_first_starts_write_neither_of_them_breaks(tmp_path: Path) -> None:
+    for _ in range(50):
+        await asyncio.gather(*(asyncio.to_thread(belonging._write, tmp_path, "an-id") for _ in range(4)))
+        assert owner(tmp_path) == "an-id"
+        assert [path.name for path in tmp_path.iterdir()] == [FILE]
+        (tmp_path / FILE).unlink()
 
 
 async def test_a_catalog_of_before_the_file_takes_its_folder(

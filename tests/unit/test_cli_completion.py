@@ -73,9 +73,10 @@ def test_every_command_has_help_with_an_example_of_itself(
 def test_every_example_can_be_parsed() -> None:
     for group in GROUPS:
         for row in rows(group):
-            line = row.example.partition(" < ")[0].partition(" > ")[0].removeprefix("source <(").removesuffix(")")
-            options = _parser(NAMES).parse_args(shlex.split(line)[1:])
-            assert options.run is row.run, row.example
+            for example in (row.example, *row.more):
+                line = example.partition(" < ")[0].partition(" > ")[0].removeprefix("source <(").removesuffix(")")
+                options = _parser(NAMES).parse_args(shlex.split(line)[1:])
+                assert options.run is row.run, example
 
 
 def test_every_command_stands_in_the_documentation_with_its_example() -> None:

@@ -1,5 +1,6 @@
 """Log lines: one per event, nothing forged, nothing secret."""
 
+import asyncio
 import io
 import json
 import logging
@@ -79,3 +80,35 @@ def test_configure_sends_every_logger_of_the_process_to_one_stream() -> None:
         root.setLevel(level)
         logging.captureWarnings(False)
     assert [json.loads(event)["message"] for event in stream.getvalue().splitlines()] == ["heard"]
+
+
+async def test_every_line_of_a_request_has_its_id_whoever_writes_it_and_wherever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    stream = io.StringIO()
+    logs.configure("json", stream)
+    logging.captureWarnings(False)  # they are errors here
+    log = logging.getLogger("regserver.test")
+
+    async def serve(request_id: str) -> None:
+        logs.REQUEST.set(request_id)
+        log.info("in the loop")
+        await asyncio.to_thread(log.info, "in a thread")
+        log.info("of another", extra={"request_id": "req_other"})
+
+    await asyncio.gather(asyncio.create_task(serve("req_a")), asyncio.create_task(serve("req_b")))
+    log.info("of none")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    found = sorted((line["message"], line.get("request_id", "")) for line in lines)
+    assert found == [
+        ("in a thread", "req_a"),
+        ("in a thread", "req_b"),
+        ("in the loop", "req_a"),
+        ("in the loop", "req_b"),
+        ("of another", "req_other"),
+        ("of another", "req_other"),
+        ("of none", ""),
+    ]

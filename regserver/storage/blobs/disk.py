@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from regserver.storage.blobs.port import StoreFailed
+from regserver.storage.blobs.splicing import Pipe
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -48,6 +49,9 @@ class Disk:
 
     def writev(self, fd: int, parts: Sequence[memoryview]) -> int:
         return os.writev(fd, parts)
+
+    def drain(self, pipe: Pipe, fd: int, count: int) -> int:
+        return pipe.drain(fd, count)
 
     def begin_writeback(self, fd: int, start: int, length: int) -> None:
         """Sends dirty pages on their way, so that a later sync finds little left. A hint: what fails shows at the sync.

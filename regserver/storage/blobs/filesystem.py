@@ -20,6 +20,7 @@ from regserver.storage.blobs.hashes import RunningHashes
 from regserver.storage.blobs.layout import Layout, parse_published, parse_quarantined, parse_staged
 from regserver.storage.blobs.port import LocalFile, Pace, Rehashed, StagingGone, StoredFile, StoreFailed
 from regserver.storage.blobs.reading import rehash
+from regserver.storage.blobs.splicing import Pipes
 from regserver.storage.blobs.staging import FilesystemStaged, Jobs, Parts, lock_staged
 
 T = TypeVar("T")
@@ -39,7 +40,8 @@ class FilesystemBlobStore:
         self._jobs = Jobs(THREADS)
         self._hashes = RunningHashes(kept_hashes)
         self._removals = Removals(self._disk)
-        self._parts = Parts(self._layout, self._disk, self._jobs, self._hashes)
+        self._pipes = Pipes()
+        self._parts = Parts(self._layout, self._disk, self._jobs, self._hashes, self._pipes)
 
     @classmethod
     async def at(cls, root: Path, *, disk: Disk | None = None, kept_hashes: int = KEPT_HASHES) -> FilesystemBlobStore:
@@ -165,6 +167,7 @@ class FilesystemBlobStore:
 
     async def close(self) -> None:
         await self._jobs.close()
+        self._pipes.close()
 
 
 def _create(path: Path) -> None:

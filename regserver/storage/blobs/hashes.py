@@ -17,14 +17,10 @@ class RunningHash:
     hasher: Hasher
     counted: int = 0
 
-    def update(self, parts: Sequence[bytes]) -> None:
+    def update(self, parts: Sequence[bytes | memoryview]) -> None:
         for part in parts:
             self.hasher.update(part)
         self.counted += sum(map(len, parts))
-
-    def covers(self, algorithm: Algorithm, size: int) -> bool:
-        """Whether it is the hash of all ``size`` bytes under the algorithm. The one check that lets a hash count."""
-        return self.algorithm is algorithm and self.counted == size
 
 
 class RunningHashes:

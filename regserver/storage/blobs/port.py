@@ -58,6 +58,29 @@ class Rehashed:
     size: int
 
 
+class Framing(Protocol):
+    """Tells an upload's bytes from what stands between them. ``complete``: there are no more."""
+
+    complete: bool
+
+    def decode(self, received: memoryview) -> list[memoryview]: ...
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Bytes that wait in a socket, which does not block. At most ``count`` of them are the upload's; where there is a
+    ``framing``, those that it finds, and it may come to its end in more than ``count``.
+
+    What became of them: ``taken``, how many are in the file; ``dry``, no more waited; ``ended``, no more will come."""
+
+    fd: int
+    count: int
+    framing: Framing | None = None
+    taken: int = 0
+    dry: bool = False
+    ended: bool = False
+
+
 Pace = Callable[[int], Awaitable[None]]
 """Is told of every so many bytes read, and returns when more may be read."""
 
@@ -72,8 +95,13 @@ class Staged(Protocol):
     async def write(self, parts: Sequence[bytes]) -> None:
         """Appends the parts in order and hashes them. Raises StoreFailed; ``size`` is then what really was written."""
 
+    async def receive(self, waiting: Waiting) -> None:
+        """Appends what waits in the socket, until there is no more or others wait for the thread. Raises StoreFailed.
+
+        Never waits for the sender. ``size`` is then what really was written, and so is ``waiting.taken``."""
+
     async def digest(self, algorithm: Algorithm) -> Digest:
-        """Of all bytes: from the running hash if this process hashed every one of them with it, else read again."""
+        """Of all bytes: from the running hash as far as this process came with it; the rest is read again."""
 
     async def publish(self, digest: Digest) -> None:
         """fsync, rename under (digest, key), fsync the directory: durable. The caller has verified the digest.

@@ -6,6 +6,8 @@ import asyncio
 import errno
 import fcntl
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,18 +18,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from regserver.model.digest import Algorithm, Digest, Hasher
+from regserver.model.digest import Algorithm, Digest
 from regserver.storage.blobs.disk import Disk, open_directory, refusing
-from regserver.storage.blobs.hashes import RunningHashes
+from regserver.storage.blobs.hashes import RunningHash, RunningHashes
 from regserver.storage.blobs.layout import Layout
-from regserver.storage.blobs.port import StagingBusy, StagingGone, StoreFailed
+from regserver.storage.blobs.port import Framing, StagingBusy, StagingGone, StoreFailed, Waiting
+from regserver.storage.blobs.splicing import Pipe, Pipes
 
 T = TypeVar("T")
 
 INLINE_BYTES = 64 * 2**10  # to write and hash less than this costs the loop less than a hop to a thread
-READ_BYTES = 2**20
+READ_BYTES = 256 * 2**10  # stays in the processor's own memory between the copy and the hash
 JOB_BYTES = 64 * 2**20  # what one job reads before another gets the thread
+TURN_SECONDS = 0.2  # how long one upload may keep a thread while others wait
 FLUSH_BYTES = 8 * 2**20  # what is sent on to the disk at a time, long before publish waits for it
+_local = threading.local()
 MAX_PARTS = os.sysconf("SC_IOV_MAX")
 
 
@@ -56,6 +61,7 @@ class Parts:
     disk: Disk
     jobs: Jobs
     hashes: RunningHashes
+    pipes: Pipes
 
 
 def lock_staged(path: Path) -> int:
@@ -65,10 +71,13 @@ def lock_staged(path: Path) -> int:
     the process. It guards the bytes from a second writer, nothing else.
     """
     with refusing("open an upload", missing=StagingGone):
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         with refusing("lock an upload", missing=StagingGone):
             _lock(fd, path)
+            os.lseek(
+                fd, 0, os.SEEK_END
+            )  # not O_APPEND, which splice(2) refuses: the lock sees to it that nobody else writes
     except BaseException:
         os.close(fd)
         raise
@@ -96,6 +105,7 @@ class FilesystemStaged:
         self._size = self._flushed = os.fstat(fd).st_size
         self._running = parts.hashes.take(key, algorithm, self._size)
         self._job: asyncio.Future[Any] | None = None
+        self._hashing: asyncio.Future[Any] | None = None  # of bytes that are in the file; runs beside a job
 
     @property
     def size(self) -> int:
@@ -106,16 +116,24 @@ class FilesystemStaged:
             await self._run(lambda: self._append_and_flush(parts))
         else:
             await self._settled()
-            self._append(parts)
+            self._append(self._fd, parts)
+
+    async def receive(self, waiting: Waiting) -> None:
+        await (_done(self._job) if waiting.framing is None else self._settled())  # what is decoded is hashed at once
+        self._job = self._parts.jobs.start(partial(self._take, self._fd, waiting))
+        await asyncio.shield(self._job)
+        running = self._running
+        if running is not None and running.counted < self._size and (self._hashing is None or self._hashing.done()):
+            self._hashing = self._parts.jobs.start(partial(self._hash_on, self._fd, running))
 
     async def digest(self, algorithm: Algorithm) -> Digest:
         await self._settled()
         running = self._running
-        if running is not None and running.covers(algorithm, self._size):
-            hasher = running.hasher
-        else:
-            hasher = await self._read_again(algorithm)
-        return Digest.parse(f"{algorithm}:{hasher.hexdigest()}")
+        if running is None or running.algorithm is not algorithm:
+            running = RunningHash(algorithm, algorithm.hasher())
+        while running.counted < self._size:
+            await self._run(partial(self._hash_on, self._fd, running))
+        return Digest.parse(f"{algorithm}:{running.hasher.hexdigest()}")
 
     async def publish(self, digest: Digest) -> None:
         await self._run(lambda: self._publish(digest))
@@ -125,12 +143,15 @@ class FilesystemStaged:
         if self._fd < 0:
             return
         fd, self._fd = self._fd, -1
-        if self._job is None or self._job.done():
+        if all(job is None or job.done() for job in (self._job, self._hashing)):
             self._release(fd)
             return
-        # A callback, since this wait may be cancelled too: the descriptor is never given back under a job that uses it.
-        self._job.add_done_callback(lambda _: self._release(fd))
-        await asyncio.wait({self._job})
+        # A task, since this wait may be cancelled too: the descriptor is never given back under a job that uses it.
+        await asyncio.shield(self._release_when_settled(fd))
+
+    async def _release_when_settled(self, fd: int) -> None:
+        await self._settled()
+        self._release(fd)
 
     def _release(self, fd: int) -> None:
         if self._running is not None:
@@ -141,8 +162,8 @@ class FilesystemStaged:
             self._parts.jobs.close_file(fd)
 
     async def _settled(self) -> None:
-        if self._job is not None and not self._job.done():
-            await asyncio.wait({self._job})
+        await _done(self._job)
+        await _done(self._hashing)
 
     async def _run(self, work: Callable[[], T]) -> T:
         await self._settled()
@@ -151,25 +172,27 @@ class FilesystemStaged:
         return await asyncio.shield(job)
 
     def _append_and_flush(self, parts: Sequence[bytes]) -> None:
-        self._append(parts)
+        self._append(self._fd, parts)
+        self._flush(self._fd)
+
+    def _flush(self, fd: int) -> None:
         if self._size - self._flushed >= FLUSH_BYTES:
-            self._parts.disk.begin_writeback(self._fd, self._flushed, self._size - self._flushed)
+            self._parts.disk.begin_writeback(fd, self._flushed, self._size - self._flushed)
             self._flushed = self._size
 
-    def _append(self, parts: Sequence[bytes]) -> None:
+    def _append(self, fd: int, parts: Sequence[bytes | memoryview]) -> None:
+        before = self._size
         with refusing("write"):
             try:
-                self._write_all(deque(memoryview(part) for part in parts if part))
+                self._write_all(fd, deque(memoryview(part) for part in parts if part))
             finally:
-                self._size = os.fstat(self._fd).st_size
-        if self._running is not None:
-            self._running.update(
-                parts
-            )  # never reached after an error: then it stays behind the size and counts no more
+                self._size = os.fstat(fd).st_size
+        if self._running is not None and self._running.counted == before:  # else it is behind, and reads the file
+            self._running.update(parts)
 
-    def _write_all(self, views: deque[memoryview]) -> None:
+    def _write_all(self, fd: int, views: deque[memoryview]) -> None:
         while views:
-            written = self._parts.disk.writev(self._fd, list(islice(views, MAX_PARTS)))
+            written = self._parts.disk.writev(fd, list(islice(views, MAX_PARTS)))
             if written <= 0:
                 raise OSError(errno.EIO, "nothing was written")
             while views and written >= len(views[0]):
@@ -177,22 +200,64 @@ class FilesystemStaged:
             if written:
                 views[0] = views[0][written:]
 
-    async def _read_again(self, algorithm: Algorithm) -> Hasher:
-        hasher, buffer, offset = algorithm.hasher(), memoryview(bytearray(READ_BYTES)), 0
-        while offset < self._size:
-            offset = await self._run(partial(self._hash_from, offset, hasher, buffer))
-        return hasher
+    def _take(self, fd: int, waiting: Waiting) -> None:
+        until = time.monotonic() + TURN_SECONDS
+        try:
+            with refusing("receive"):
+                if waiting.framing is not None:
+                    self._decode(fd, waiting, waiting.framing, until)
+                    return
+                with self._parts.pipes.one() as pipe:
+                    while waiting.taken < waiting.count and time.monotonic() < until and self._fill(pipe, fd, waiting):
+                        pass
+        finally:
+            self._size = os.fstat(fd).st_size
+            self._flush(fd)
 
-    def _hash_from(self, offset: int, hasher: Hasher, buffer: memoryview) -> int:
-        end = min(offset + JOB_BYTES, self._size)
-        while offset < end:
+    def _decode(self, fd: int, waiting: Waiting, framing: Framing, until: float) -> None:
+        buffer = _buffer()
+        while waiting.taken < waiting.count and time.monotonic() < until and not framing.complete:
+            try:
+                came = os.readv(waiting.fd, [buffer])
+            except BlockingIOError:
+                waiting.dry = True
+                return
+            except OSError:
+                came = 0
+            if not came:
+                waiting.ended = True
+                return
+            parts = framing.decode(buffer[:came])
+            self._append(fd, parts)
+            waiting.taken += sum(map(len, parts))
+
+    def _fill(self, pipe: Pipe, fd: int, waiting: Waiting) -> bool:
+        """One pipe full. False where no more waits."""
+        try:
+            filled = pipe.fill(waiting.fd, waiting.count - waiting.taken)
+        except BlockingIOError:
+            waiting.dry = True
+            return False
+        except OSError:  # of the connection: whatever became of it, nothing more comes
+            filled = 0
+        waiting.ended = not filled
+        while filled:
+            drained = self._parts.disk.drain(pipe, fd, filled)
+            if drained <= 0:
+                raise OSError(errno.EIO, "nothing was written")
+            waiting.taken += drained
+            filled -= drained
+        return not waiting.ended
+
+    def _hash_on(self, fd: int, running: RunningHash) -> None:
+        """Hashes what is in the file, until there is no more or others wait for the thread."""
+        buffer, until = _buffer(), running.counted + JOB_BYTES
+        while running.counted < min(self._size, until):
             with refusing("read an upload again"):
-                count = os.preadv(self._fd, [buffer[: end - offset]], offset)
+                count = os.preadv(fd, [buffer[: self._size - running.counted]], running.counted)
             if count == 0:
                 raise StoreFailed("read an upload again: it is shorter than it was")
-            hasher.update(buffer[:count])
-            offset += count
-        return offset
+            running.update([buffer[:count]])
 
     def _publish(self, digest: Digest) -> None:
         """The order is what a power loss must not reverse: bytes before name, name before answer."""
@@ -218,3 +283,20 @@ class FilesystemStaged:
             with suppress(OSError):
                 self._parts.disk.unlink(self._path)
             raise
+
+
+def _buffer() -> memoryview:
+    """This thread's own, for the length of one job."""
+    if not hasattr(_local, "buffer"):
+        _local.buffer = memoryview(bytearray(READ_BYTES))
+    found: memoryview = _local.buffer
+    return found
+
+
+async def _done(job: asyncio.Future[Any] | None) -> None:
+    if job is None:
+        return
+    if not job.done():
+        await asyncio.wait({job})
+    if not job.cancelled():
+        job.exception()  # whoever started it was told, or will meet the same

@@ -1,4 +1,5 @@
 """The audit log: a line for every change, in the very transaction of the change, so that neither is without the other.
+What people watch happen becomes an event in the same breath (``catalog.events``).
 
 Nothing here updates a line. Lines go only by their age, which counts epochs: no clock that jumps deletes one.
 """
@@ -10,7 +11,9 @@ from enum import Enum
 from typing import NamedTuple
 
 from regserver.model.audit import Actor, AuditAction, AuditResult
+from regserver.model.events import OF_ACTION
 from regserver.model.ids import id_floor, id_ms, new_id
+from regserver.storage.catalog import events
 from regserver.storage.catalog.registries import escape_like
 from regserver.storage.sql.port import Reader, Transaction
 
@@ -42,6 +45,8 @@ async def record(
     what = (_line(reference), _line(detail), _line(actor.address), actor.request_id, str(result))
     event = new_id(PREFIX)
     await tx.execute(_RECORD, event, id_ms(event), *who, *what)
+    if registry_id is not None and (kind := OF_ACTION.get(action)) is not None:
+        await events.of_registry(tx, kind, registry_id, actor, reference=reference)
 
 
 _RECORD_IMAGE = """
@@ -68,6 +73,9 @@ async def record_image(
     what = (_line(reference), digest, _line(detail), _line(actor.address), actor.request_id)
     event = new_id(PREFIX)
     await tx.execute(_RECORD_IMAGE, event, id_ms(event), *who, *what)
+    if (kind := OF_ACTION.get(action)) is not None:
+        more = {"detail": detail} if detail else None
+        await events.of_image(tx, kind, repository_id, actor, reference=reference, digest=digest, more=more)
 
 
 def _line(text: str | None) -> str | None:

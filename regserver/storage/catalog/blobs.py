@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from regserver.model.access import Target
@@ -91,10 +92,14 @@ async def insert(tx: Transaction, digest: Digest, size: int, key: str) -> bool:
     return await tx.execute(INSERT, str(digest), size, key) == 1
 
 
+# A blob without a row has no count, and NOT NULL refuses the link.
 LINK = """
-INSERT INTO repository_blobs (repository_id, digest, registry_id) VALUES ($1, $2, $3)
+INSERT INTO repository_blobs (repository_id, digest, registry_id, size, alone)
+VALUES ($1, $2, $3, $4, (SELECT CASE WHEN links = 0 THEN 1 ELSE 0 END FROM blobs WHERE digest = $2))
 ON CONFLICT (repository_id, digest) DO NOTHING
 """
+ONE_MORE = "UPDATE blobs SET links = links + 1 WHERE digest = $1 RETURNING links"
+NOT_ALONE = "UPDATE repository_blobs SET alone = 0 WHERE digest = $1 AND alone = 1"
 
 
 async def link(tx: Transaction, repository_id: int, registry_id: str, digest: str, size: int) -> None:
@@ -103,8 +108,10 @@ async def link(tx: Transaction, repository_id: int, registry_id: str, digest: st
     The caller has proven the right to link: own bytes, a readable source, or an own lease (I4).
     """
     first = await size_in_registry(tx, registry_id, digest) is None
-    if await tx.execute(LINK, repository_id, digest, registry_id) == 0:
+    if await tx.execute(LINK, repository_id, digest, registry_id, size) == 0:
         return
+    if (await tx.fetch(ONE_MORE, digest))[0][0] == 2:  # there are two links to look at, and the other was alone
+        await tx.execute(NOT_ALONE, digest)
     await usage.charge_image(tx, repository_id, size)
     if first:
         await usage.charge(tx, registry_id, size)
@@ -114,25 +121,50 @@ async def link(tx: Transaction, repository_id: int, registry_id: str, digest: st
 WAITING = "SELECT manifest FROM missing_references WHERE repository_id = $1 AND digest = $2 AND size = $3"
 MEET = "INSERT INTO manifest_blobs (repository_id, manifest, digest) VALUES ($1, $2, $3)"
 MET = "DELETE FROM missing_references WHERE repository_id = $1 AND manifest = $2 AND digest = $3"
+USED = "UPDATE repository_blobs SET users = users + 1 WHERE repository_id = $1 AND digest = $2"
 
 
 async def _meet(tx: Transaction, repository_id: int, digest: str, size: int) -> None:
     for (manifest,) in await tx.fetch(WAITING, repository_id, digest, size):
         await tx.execute(MEET, repository_id, manifest, digest)
+        await tx.execute(USED, repository_id, digest)
         await tx.execute(MET, repository_id, manifest, digest)
 
 
-UNLINK = "DELETE FROM repository_blobs WHERE repository_id = $1 AND digest = $2"
+ONE_LESS = """
+UPDATE blobs SET links = links - 1 WHERE digest = $2
+  AND EXISTS (SELECT 1 FROM repository_blobs WHERE repository_id = $1 AND digest = $2)
+RETURNING links
+"""
+UNLINK = "DELETE FROM repository_blobs WHERE repository_id = $1 AND digest = $2 RETURNING size"
+ALONE = "UPDATE repository_blobs SET alone = 1 WHERE digest = $1"
 
 
-async def unlink(tx: Transaction, repository_id: int, registry_id: str, digest: str) -> None:
-    """Ends the link; the registry's last one gives the bytes back. The caller has proven that nothing holds it."""
-    held = await size_here(tx, repository_id, digest, rotten=True)
-    if await tx.execute(UNLINK, repository_id, digest) == 0 or held is None:
-        return
-    await usage.charge_image(tx, repository_id, -held)
-    if await size_in_registry(tx, registry_id, digest) is None:
-        await usage.charge(tx, registry_id, -held)
+async def unlink(tx: Transaction, repository_id: int, registry_id: str, digests: Sequence[str]) -> None:
+    """Ends the links; a registry's last one to a blob gives the bytes back. The caller has proven that nothing holds
+    them, and gives them in order, as everybody does who locks several."""
+    image, registry = 0, 0
+    for digest in digests:
+        size, links = await end_link(tx, repository_id, digest)
+        image += size
+        if not links or await size_in_registry(tx, registry_id, digest) is None:
+            registry += size
+    await usage.charge_image(tx, repository_id, -image)
+    await usage.charge(tx, registry_id, -registry)
+
+
+async def end_link(tx: Transaction, repository_id: int, digest: str) -> tuple[int, int]:
+    """The row alone; usage is the caller's. Returns the blob's size, 0 without a link, and how many links it has left.
+
+    The blob's row is locked before any link's, here as in ``link``: whoever goes the other way round waits for ever.
+    """
+    left = await tx.fetch(ONE_LESS, repository_id, digest)
+    if not left:
+        return 0, 0
+    size: int = (await tx.fetch(UNLINK, repository_id, digest))[0][0]
+    if left[0][0] == 1:
+        await tx.execute(ALONE, digest)
+    return size, left[0][0]
 
 
 USER = "SELECT manifest FROM manifest_blobs WHERE repository_id = $1 AND digest = $2 ORDER BY manifest LIMIT 1"

@@ -71,7 +71,7 @@ async def is_rooted(reader: Reader, repository_id: int, digest: str, floors: Flo
 
 
 UNUSED_LINKS = """
-SELECT l.digest FROM repository_blobs l WHERE l.repository_id = $1 AND l.digest > $2
+SELECT l.digest FROM repository_blobs l WHERE l.repository_id = $1 AND l.users = 0 AND l.digest > $2
   AND NOT EXISTS (SELECT 1 FROM manifest_blobs e WHERE e.repository_id = $1 AND e.digest = l.digest)
   AND NOT EXISTS (SELECT 1 FROM blob_leases h WHERE h.repository_id = $1 AND h.digest = l.digest AND h.epoch >= $3)
 ORDER BY l.digest LIMIT $4
@@ -84,7 +84,7 @@ async def unused_links(reader: Reader, repository_id: int, after: str, lease_flo
 
 
 LOOSE = """
-SELECT b.digest FROM blobs b WHERE b.digest > $1
+SELECT b.digest FROM blobs b WHERE b.links = 0 AND b.digest > $1
   AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest)
   AND NOT EXISTS (SELECT 1 FROM blob_leases h WHERE h.digest = b.digest AND h.epoch >= $2)
 ORDER BY b.digest LIMIT $3
@@ -92,7 +92,7 @@ ORDER BY b.digest LIMIT $3
 
 
 async def loose_blobs(reader: Reader, after: str, lease_floor: int, limit: int) -> list[str]:
-    """Blobs without link and lease in any registry. Walks the blobs in order: for a snapshot off the loop."""
+    """Blobs without link and lease in any registry, in order."""
     return [row[0] for row in await reader.fetch(LOOSE, after, lease_floor, limit)]
 
 
@@ -126,12 +126,13 @@ async def trash(
 
 # One statement: what is seen in the trash is seen together with the holds that were there before it (lemma L16).
 BATCH = """
-SELECT key, digest FROM trash WHERE NOT EXISTS (SELECT 1 FROM trash_holds WHERE epoch >= $2) ORDER BY key LIMIT $1
+SELECT key, digest FROM trash WHERE NOT EXISTS (SELECT 1 FROM trash_holds WHERE epoch >= $2)
+ORDER BY digest, key LIMIT $1
 """
 
 
 async def trashed(reader: Reader, limit: int, hold_floor: int) -> list[Row]:
-    """What may be unlinked now: nothing while somebody holds the trash."""
+    """What may be unlinked now, folder by folder: nothing while somebody holds the trash."""
     return await reader.fetch(BATCH, limit, hold_floor)
 
 

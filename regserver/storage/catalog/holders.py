@@ -88,7 +88,8 @@ async def blob_lease(reader: Reader, digest: str, repository_id: int | None = No
     return epoch
 
 
-# kept: what keeps what directly. held: what leases and windows keep once no tag does. UNION ends a cycle.
+# kept: what keeps what directly. held: what leases and windows keep once no tag does. UNION ends a cycle. freed: what
+# only tags keep. From the bytes that are the image's alone those go off that another manifest has a say in and keeps.
 RECLAIMABLE = """
 WITH RECURSIVE kept (above, digest) AS (
     SELECT parent, child FROM manifest_children WHERE repository_id = $1
@@ -101,21 +102,35 @@ WITH RECURSIVE kept (above, digest) AS (
 ), tagged (digest) AS (
     SELECT digest FROM tags WHERE repository_id = $1
     UNION SELECT kept.digest FROM tagged JOIN kept ON kept.above = tagged.digest
-), used (digest) AS (
-    SELECT DISTINCT e.digest FROM tagged JOIN manifest_blobs AS e ON e.repository_id = $1 AND e.manifest = tagged.digest
-    WHERE tagged.digest NOT IN (SELECT digest FROM held)
+), freed (digest) AS (
+    SELECT digest FROM tagged WHERE digest NOT IN (SELECT digest FROM held)
+), others (digest) AS (
+    SELECT digest FROM manifests WHERE repository_id = $1 AND digest NOT IN (SELECT digest FROM freed)
+), touched (digest, size) AS (
+    SELECT DISTINCT l.digest, l.size FROM others
+    JOIN manifest_blobs AS e ON e.repository_id = $1 AND e.manifest = others.digest
+    JOIN repository_blobs AS l ON l.repository_id = $1 AND l.digest = e.digest
+    WHERE l.alone = 1 AND NOT EXISTS (SELECT 1 FROM blob_leases AS h WHERE h.digest = l.digest AND h.epoch >= $2)
+), edges (digest, manifest) AS (
+    SELECT e.digest, e.manifest FROM touched
+    JOIN manifest_blobs AS e ON e.repository_id = $1 AND e.digest = touched.digest
+), staying (size) AS (
+    SELECT size FROM touched
+    WHERE digest IN (SELECT u.digest FROM edges AS u JOIN held ON held.digest = u.manifest)
+       OR digest NOT IN (SELECT u.digest FROM edges AS u JOIN freed ON freed.digest = u.manifest)
+), own (size) AS (
+    SELECT l.size FROM repository_blobs AS l WHERE l.repository_id = $1 AND l.alone = 1 AND l.users > 0
+      AND NOT EXISTS (SELECT 1 FROM blob_leases AS h WHERE h.digest = l.digest AND h.epoch >= $2)
 )
-SELECT CAST(COALESCE(sum(b.size), 0) AS BIGINT) FROM used JOIN blobs AS b ON b.digest = used.digest
-WHERE NOT EXISTS (SELECT 1 FROM held JOIN manifest_blobs AS e ON e.repository_id = $1 AND e.manifest = held.digest
-                  WHERE e.digest = used.digest)
-  AND NOT EXISTS (SELECT 1 FROM repository_blobs AS l WHERE l.digest = used.digest AND l.repository_id <> $1)
-  AND NOT EXISTS (SELECT 1 FROM blob_leases AS h WHERE h.digest = used.digest AND h.epoch >= $2)
+SELECT CAST((SELECT COALESCE(sum(size), 0) FROM own) - (SELECT COALESCE(sum(size), 0) FROM staying) AS BIGINT)
 """
 
 
 async def reclaimable(reader: Reader, repository_id: int, floors: Floors) -> int:
     """Bytes of blobs that a collection would free if the image had no tag any more: of those that its tags reach, the
-    ones that only dead manifests use (L8), that no other repository links, and that no lease holds (L5)."""
+    ones that only dead manifests use (L8), that no other repository links, and that no lease holds (L5).
+
+    Reads the image's links in order and its tags: time grows with both, and with what its other manifests use."""
     return int((await reader.fetch(RECLAIMABLE, repository_id, *floors))[0][0])
 
 

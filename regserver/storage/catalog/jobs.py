@@ -217,6 +217,6 @@ async def forget_old(tx: Transaction, registry_id: str, started_by: str, keep: i
 _FAIL = "UPDATE gc_jobs SET status = 'failed', error = $2, completed_at = $3 WHERE id = $1 AND status = 'running'"
 
 
-async def fail(tx: Transaction, job_id: str, error: str, now: int) -> None:
-    """What was freed before stays noted; the phase says where it failed."""
-    await tx.execute(_FAIL, job_id, error, now)
+async def fail(tx: Transaction, job_id: str, error: str, now: int) -> bool:
+    """What was freed before stays noted; the phase says where it failed. False if it does not run any more."""
+    return await tx.execute(_FAIL, job_id, error, now) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from regserver.model.access import Target
@@ -128,8 +129,17 @@ ON CONFLICT (repository_id, manifest, digest) DO NOTHING
 """
 
 
-async def add_blob(tx: Transaction, repository_id: int, manifest: str, digest: str) -> None:
-    await tx.execute(ADD_BLOB, repository_id, manifest, digest)
+USE_BLOBS = """
+UPDATE repository_blobs SET users = users + 1 WHERE repository_id = $1
+  AND digest IN (SELECT e.digest FROM manifest_blobs e WHERE e.repository_id = $1 AND e.manifest = $2)
+"""
+
+
+async def add_blobs(tx: Transaction, repository_id: int, manifest: str, digests: Iterable[str]) -> None:
+    """All of a new manifest's edges to blobs at once, in the order of digests."""
+    for digest in digests:
+        await tx.execute(ADD_BLOB, repository_id, manifest, digest)
+    await tx.execute(USE_BLOBS, repository_id, manifest)
 
 
 ADD_CHILD = """
@@ -183,6 +193,10 @@ async def referrers_of(reader: Reader, repository_id: int, subject: str) -> list
     return [row[0] for row in await reader.fetch(REFERRERS_OF, repository_id, subject)]
 
 
+UNUSE_BLOBS = """
+UPDATE repository_blobs SET users = users - 1 WHERE repository_id = $1
+  AND digest IN (SELECT e.digest FROM manifest_blobs e WHERE e.repository_id = $1 AND e.manifest = $2)
+"""
 DROP_BLOBS = "DELETE FROM manifest_blobs WHERE repository_id = $1 AND manifest = $2"
 DROP_CHILDREN = "DELETE FROM manifest_children WHERE repository_id = $1 AND parent = $2"
 DROP_MISSING = "DELETE FROM missing_references WHERE repository_id = $1 AND manifest = $2"
@@ -192,6 +206,7 @@ DELETE = "DELETE FROM manifests WHERE repository_id = $1 AND digest = $2 RETURNI
 
 async def drop_edges(tx: Transaction, repository_id: int, digest: str) -> None:
     """Everything that hangs on the manifest from below; tags and parents are the caller's to have dealt with."""
+    await tx.execute(UNUSE_BLOBS, repository_id, digest)
     await tx.execute(DROP_BLOBS, repository_id, digest)
     await tx.execute(DROP_CHILDREN, repository_id, digest)
     await tx.execute(DROP_MISSING, repository_id, digest)

@@ -13,9 +13,9 @@ ON CONFLICT (repository_id, digest) DO UPDATE SET at = $3, epoch = $4
 """
 
 
-async def note(tx: Transaction, repository_id: int, digest: str, at: int, epoch: int) -> None:
-    """A manifest was fetched; one that has gone since is no error."""
-    await tx.execute(_NOTE, repository_id, digest, at, epoch)
+async def note(tx: Transaction, repository_id: int, digest: str, at: int, epoch: int) -> bool:
+    """A manifest was fetched; False for one that has gone since."""
+    return await tx.execute(_NOTE, repository_id, digest, at, epoch) == 1
 
 
 # Whoever fetches what an index lists uses that index too: a pull counts for everything above. A tag whose newest event

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regserver.storage.catalog import garbage
+from regserver.storage.catalog import blobs, garbage
 from regserver.storage.sql.port import Reader, Transaction
 
 _REPOSITORY = "SELECT id FROM repositories WHERE registry_id = $1 ORDER BY id LIMIT 1"
@@ -49,10 +49,7 @@ _MANIFESTS = """
 DELETE FROM manifests WHERE repository_id = $1
     AND digest IN (SELECT digest FROM manifests WHERE repository_id = $1 ORDER BY digest LIMIT $2)
 """
-_REPOSITORY_BLOBS = """
-DELETE FROM repository_blobs WHERE repository_id = $1
-    AND digest IN (SELECT digest FROM repository_blobs WHERE repository_id = $1 ORDER BY digest LIMIT $2)
-"""
+_LINKS = "SELECT digest FROM repository_blobs WHERE repository_id = $1 ORDER BY digest LIMIT $2"
 # What names comes before what is named.
 _ORDER = (
     _TAGS,
@@ -64,16 +61,21 @@ _ORDER = (
     _MISSING_REFERENCES,
     _PULLS,
     _MANIFESTS,
-    _REPOSITORY_BLOBS,
 )
 
 
 async def some_rows(tx: Transaction, repository_id: int, limit: int) -> int:
-    """Takes at most ``limit`` rows away, of the first table in order that has any. 0: none is left in any."""
+    """Takes at most ``limit`` rows away, of the first table in order that has any. 0: none is left in any.
+
+    What only its own rows count, such as the bytes of an image, goes with them; what others see is kept exact.
+    """
     for statement in _ORDER:
         if taken := await tx.execute(statement, repository_id, limit):
             return taken
-    return 0
+    links = await tx.fetch(_LINKS, repository_id, limit)
+    for (digest,) in links:
+        await blobs.end_link(tx, repository_id, digest)
+    return len(links)
 
 
 _UPLOADS = """

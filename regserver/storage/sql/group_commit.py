@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -24,6 +25,9 @@ T = TypeVar("T")
 GROUP_LIMIT = 64  # members of one COMMIT: bounds how long the first of them waits
 QUIET_SECONDS = 1.0  # without a write: then the file is tidied, in slices, where nobody waits for it
 FREE_PAGES_PER_SLICE = 1024
+
+
+Committed = Callable[[int, float], None]
 
 
 @dataclass(slots=True)
@@ -55,12 +59,19 @@ class _TransactionLost(Exception):
 class GroupCommit:
     """Owns the writing connection and its thread. Used from one event loop, the one it was started in."""
 
-    def __init__(self, path: Path, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        connect: Callable[[], sqlite3.Connection],
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._path = path
         self._connect = connect
+        self._turn = turn
         self._loop = asyncio.get_running_loop()
         self._untidy = False
         self._committing = False
+        self.committed: Committed = lambda members, seconds: None
         self._waiting: SimpleQueue[_Member | None] = SimpleQueue()
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._stopped: asyncio.Future[None] = self._loop.create_future()
@@ -132,7 +143,8 @@ class GroupCommit:
             free = self._pragma("freelist_count")
             if free * 4 > self._pragma("page_count"):
                 # As a script: execute() takes one step of a statement without columns, which gives back one page.
-                self._connection.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES_PER_SLICE})")
+                with self._turn():
+                    self._connection.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES_PER_SLICE})")
                 self._untidy = self._pragma("freelist_count") < free  # a file made without auto_vacuum stays as it is
             self._pragma("wal_checkpoint(PASSIVE)")
         except Exception:  # another process is writing, or the disk fails: the next write will tell
@@ -169,12 +181,15 @@ class GroupCommit:
             self._connection.execute(f"PRAGMA user_version = {self._pragma('user_version')}")
 
     def _transact(self, group: list[_Member]) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-        for member in group:
-            self._run_member(member)
-        self._committing = True
-        self._connection.execute("COMMIT")
-        self._committing = False
+        began = time.perf_counter()
+        with self._turn():
+            self._connection.execute("BEGIN IMMEDIATE")
+            for member in group:
+                self._run_member(member)
+            self._committing = True
+            self._connection.execute("COMMIT")
+            self._committing = False
+        self.committed(len(group), time.perf_counter() - began)
 
     def _run_member(self, member: _Member) -> None:
         """One body behind a savepoint: its error takes back its own statements and no others."""

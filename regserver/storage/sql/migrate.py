@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib import resources
@@ -38,6 +38,8 @@ class MigrationRefused(Exception):
 
 class Migratable(Database, Protocol):
     """A database as its owner holds it: what only a start asks of it."""
+
+    committed: Callable[[int, float], None]  # hears of every COMMIT: how many transactions, in how many seconds
 
     @property
     def templates(self) -> Mapping[str, str]:

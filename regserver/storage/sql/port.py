@@ -39,6 +39,11 @@ class Transaction(Reader, Protocol):
     async def execute(self, sql: str, *args: Any) -> int:
         """Runs a statement and returns how many rows it changed."""
 
+    async def at_commit(self, sql: str, *args: Any) -> None:
+        """Runs a statement where transactions stand in the order of their commits: an identity that is drawn in it is
+        greater than any that was committed before, and than none that will be. Nothing that follows in the body sees
+        what it does."""
+
 
 class Database(Reader, Protocol):
     """``fetch`` is one statement on committed state, answered on the spot (SQLite: in the loop thread, microseconds).

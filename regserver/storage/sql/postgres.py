@@ -31,6 +31,7 @@ LOCK_ID = 0x7265_6773  # of the advisory lock, "regs"
 _TURNSTILE = "regserver_turnstile"
 _LOCK = f"SELECT pg_advisory_lock({LOCK_ID})"
 _UNLOCK = f"SELECT pg_advisory_unlock({LOCK_ID})"
+_IN_ORDER = f"SELECT pg_advisory_xact_lock({LOCK_ID + 1})"
 _FACTS = """
 SELECT current_setting('server_version_num'), current_setting('server_encoding'), current_setting('fsync'),
        to_regclass($1)::text
@@ -95,10 +96,11 @@ class PostgresTransaction:
     """The statements of one body. After one has failed, every later one fails alike and the body's result does not
     count, whatever the body caught."""
 
-    __slots__ = ("_connection", "failed")
+    __slots__ = ("_connection", "_last", "failed")
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._last: list[tuple[str, tuple[Any, ...]]] = []
         self.failed: BaseException | None = None
 
     async def fetch(self, sql: str, *args: Any) -> list[Row]:
@@ -108,6 +110,17 @@ class PostgresTransaction:
         status: str = await self._run(self._connection.execute, sql, args)
         count = status.rpartition(" ")[2]  # "INSERT 0 1", "DELETE 3", "CREATE TABLE"
         return int(count) if count.isdigit() else 0
+
+    async def at_commit(self, sql: str, *args: Any) -> None:
+        self._last.append((sql, args))
+
+    async def end(self) -> None:
+        """What was put off until the end, behind a lock that the COMMIT gives back, and that everybody takes last: who
+        has it waits for nobody."""
+        if self._last:
+            await self._run(self._connection.execute, _IN_ORDER, ())
+        for sql, args in self._last:
+            await self.execute(sql, *args)
 
     def check(self) -> None:
         if self.failed is not None:
@@ -140,6 +153,7 @@ class PostgresDatabase:
         self._running: set[asyncio.Task[Any]] = set()
         self._again = asyncio.Lock()
         self._closed = False
+        self.committed: Callable[[int, float], None] = lambda members, seconds: None
 
     @classmethod
     async def open(cls, url: str) -> PostgresDatabase:
@@ -252,7 +266,10 @@ class PostgresDatabase:
     async def _try(self, body: Callable[[Transaction], Awaitable[T]], *, alone: bool) -> T:
         try:
             async with self._writers.borrowed() as connection:
-                return await _transact(connection, body, alone)
+                began = time.perf_counter()
+                result = await _transact(connection, body, alone)
+                self.committed(1, time.perf_counter() - began)
+                return result
         except _ERRORS as error:
             raise failure(error) from error
 
@@ -264,6 +281,7 @@ async def _transact(connection: Any, body: Callable[[Transaction], Awaitable[T]]
             await transaction.execute(_ALONE if alone else _BESIDE_OTHERS)
             result = await body(transaction)
             transaction.check()
+            await transaction.end()
         except Exception as error:
             cause = transaction.failed or error
             if not alone and (isinstance(cause, _MET_ANOTHER) or _is_lost(cause)):

@@ -12,14 +12,14 @@ import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, closing, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import aiosqlite
 
 from regserver.storage import evidence
-from regserver.storage.sql.group_commit import GroupCommit
+from regserver.storage.sql.group_commit import Committed, GroupCommit
 from regserver.storage.sql.port import DatabaseDamaged, DatabaseFailed, Reader, Row, Transaction
 from regserver.storage.sql.statements import SQLiteTransaction, bind, damage, drive, failure, is_busy
 
@@ -56,16 +56,26 @@ class SQLiteDatabase:
         self._closed = False
         self._damaged: DatabaseDamaged | None = None
 
+    @property
+    def committed(self) -> Committed:
+        """Hears of every COMMIT: how many transactions, in how many seconds. Called in the writer's thread."""
+        return self._writer.committed
+
+    @committed.setter
+    def committed(self, hears: Committed) -> None:
+        self._writer.committed = hears
+
     @classmethod
-    async def open(cls, path: Path) -> SQLiteDatabase:
+    async def open(cls, path: Path, turn: Callable[[], AbstractContextManager[None]] = nullcontext) -> SQLiteDatabase:
         """Opens or creates the file, private to its owner (0600 in a new folder of 0700); migrates nothing.
 
+        ``turn`` is around every writing transaction: for processes that all write much.
         Raises DatabaseFailed when it is no database, or where the filesystem cannot hold a write-ahead log.
         """
         try:
             _create(path)
             async with AsyncExitStack() as opened:
-                writer = GroupCommit(path, lambda: _connect_writer(path))
+                writer = GroupCommit(path, lambda: _connect_writer(path), turn)
                 await writer.start()  # first: readers cannot create the log
                 opened.push_async_callback(writer.stop)
                 points = sqlite3.connect(_read_only(path), timeout=0, uri=True, **_CONNECTION)

@@ -99,6 +99,9 @@ class SQLiteTransaction:
         self._run(sql, args)
         return self._connection.total_changes - before
 
+    async def at_commit(self, sql: str, *args: Any) -> None:
+        self._run(sql, args)  # of a file's one writer, transactions never stand in another order
+
     def _run(self, sql: str, args: tuple[Any, ...]) -> list[Row]:
         if self.failed is not None:
             raise self.failed

@@ -1,0 +1,1 @@
+"""How cost grows: with what is stored, with connections, with TLS and a proxy."""

@@ -1,0 +1,1 @@
+WORKER = "_worker"  # the command that a supervisor starts; for nobody else
