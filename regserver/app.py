@@ -140,7 +140,7 @@ async def create_app(settings: Settings, *, admin_token: str) -> web.Application
     regserver.console.mount(app)
     if settings.dev:
         app.middlewares.append(devguard.guard)  # innermost: a refusal is rendered like every other
-    if settings.kept_answers_bytes and isinstance(database, SQLiteDatabase):
+    if settings.kept_answers_bytes and tracing is None and isinstance(database, SQLiteDatabase):
         plain = {} if settings.dev or settings.requests_per_second else app[routing.PLAIN]
         app[KEPT] = Kept(database, app[health.LIFECYCLE], settings.kept_answers_bytes, plain, core.numbers)
         app.on_cleanup.append(app[KEPT].close)
