@@ -15,7 +15,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Any, Final, cast
 
@@ -27,6 +27,7 @@ from regserver.model.ids import Series
 from regserver.storage import evidence
 from regserver.storage.evidence import Evidence, Witness
 from regserver.web import middleware, plain
+from regserver.web.challenge import client_address
 from regserver.web.connection import Connection, Room
 from regserver.web.context import Call
 from regserver.web.facts import FACTS, Facts
@@ -155,7 +156,9 @@ class Kept:
             for note in known.evidence.notes:
                 note()
             request.facts.subject = known.call.caller.account.subject
-            return known
+            address = client_address(cast(web.Request, request), known.call.services.settings)
+            caller = replace(known.call.caller, address=address, request_id="")
+            return Known(replace(known.call, caller=caller), known.evidence, known.state)
         if self._state is None:
             return None
         found = Evidence(self._state)

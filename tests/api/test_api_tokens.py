@@ -10,7 +10,7 @@ from aiohttp import encode_basic_auth
 from regserver.auth import admin
 from regserver.auth.api_tokens import ApiTokens
 from regserver.auth.uses import WRITE_EVERY_MS
-from regserver.content.noting import Noting
+from regserver.content.flushing import Flushing
 from regserver.model.access import Permit
 from regserver.model.times import now_ms
 from support.managing import call, faults, make_registry, refusal, services_of
@@ -276,7 +276,7 @@ async def test_the_last_use_is_written_by_housekeeping_and_not_by_the_request(gu
     row, token = await tokens.create("x", Permit(read=True), None)
     await tokens.authenticate(token)
     assert (await tokens.get(row.id)).last_used_at is None
-    await Noting(core, flush=[tokens.flush]).run_once()
+    await Flushing(core, flush=[tokens.flush]).run_once()
     answer = await call(guarded, "GET", f"/tokens/{row.id}")
     assert answer.json["data"]["last_used_at"] == "1970-01-02T00:00:00Z"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from regserver.content.noting import Noting
+from regserver.content.flushing import Flushing
 from regserver.model.times import now_ms, parse_rfc3339
 from support.managing import call, faults, make_registry, refusal, services_of
 from support.pushing import Registry, push_image
@@ -299,7 +299,7 @@ async def test_the_last_use_is_written_by_housekeeping_and_at_an_orderly_end(roo
         await token.send("GET", "/v2/")
         await login(admin, {**robots[2], "password": "wrong"}).send("GET", "/v2/")
         assert await seen() == first, "no request waits for it"
-        await Noting(services.core, flush=[services.robots.flush]).run_once()
+        await Flushing(services.core, flush=[services.robots.flush]).run_once()
         assert [use is not None for use in await seen()] == [False, True, False, False], "once a minute"
         await services.robots.flush(final=True)
         assert [use is not None for use in await seen()] == [False, True, True, False]
