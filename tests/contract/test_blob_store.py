@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from regserver.model.digest import Algorithm, Digest
 from regserver.model.ids import new_secret
 from regserver.storage.blobs.filesystem import FilesystemBlobStore
-from regserver.storage.blobs.port import BlobStore, StagingBusy, StagingGone, StoredFile, StoreFailed
+from regserver.storage.blobs.port import BlobStore, StagingBusy, StagingGone, StoredFile, StoreFailed, Waiting
 from support.memory_blobs import Files, MemoryBlobStore
 from support.staging import SHA256, SHA512, append, digest_of, publish, read_blob, scanned, stage, store_blob
 
@@ -276,3 +277,69 @@ async def test_publish_takes_an_upload_that_came_in_two_requests(store: BlobStor
     await append(store, key, b"requests")
     await publish(store, key, Digest.of(b"two requests"))
     assert await read_blob(store, key, Digest.of(b"two requests")) == b"two requests"
+
+
+async def test_what_waits_in_a_socket_is_appended_and_counted(store: BlobStore) -> None:
+    content = os.urandom(150_000)
+    key = await stage(store, b"before ")
+    staged = await store.resume(key, SHA256)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        waiting = Waiting(ours.fileno(), 10)
+        await staged.receive(waiting)
+        assert (waiting.taken, waiting.dry, waiting.ended) == (0, True, False)
+        theirs.sendall(content[:100_000])
+        waiting = Waiting(ours.fileno(), 100_000)
+        await staged.receive(waiting)
+        assert (waiting.taken, waiting.ended, staged.size) == (100_000, False, 100_007)
+        await staged.write([b" between "])
+        theirs.sendall(content[100_000:])
+        theirs.close()
+        first = Waiting(ours.fileno(), 20_000)
+        await staged.receive(first)
+        assert (first.taken, staged.size) == (20_000, 120_016)
+        rest = Waiting(ours.fileno(), 10**6)
+        await staged.receive(rest)
+        assert (rest.taken, rest.ended, rest.dry) == (30_000, True, False)
+    whole = b"before " + content[:100_000] + b" between " + content[100_000:]
+    assert staged.size == len(whole) == await store.staged_size(key)
+    assert await staged.digest(SHA256) == Digest.of(whole)
+    assert await staged.digest(SHA512) == Digest.of(whole, SHA512)
+    await staged.publish(Digest.of(whole))
+    await staged.close()
+    assert await read_blob(store, key, Digest.of(whole)) == whole
+
+
+class Bracketed:
+    """What stands in brackets is the upload's."""
+
+    def __init__(self) -> None:
+        self.complete = False
+
+    def decode(self, received: memoryview) -> list[memoryview]:
+        text = bytes(received)
+        self.complete = b"!" in text
+        return [memoryview(part.partition(b"]")[0]) for part in text.split(b"[")[1:]]
+
+
+async def test_a_framing_tells_an_uploads_bytes_from_the_others(store: BlobStore) -> None:
+    key = await stage(store)
+    staged = await store.resume(key, SHA256)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.sendall(b"x[one]y[two]z")
+        waiting = Waiting(ours.fileno(), 1000, Bracketed())
+        await staged.receive(waiting)
+        assert (waiting.taken, waiting.dry, waiting.ended) == (6, True, False)
+        theirs.sendall(b"[three]!")
+        waiting = Waiting(ours.fileno(), 1000, Bracketed())
+        await staged.receive(waiting)
+        assert (waiting.taken, waiting.dry, waiting.ended) == (5, False, False)
+        theirs.close()
+        waiting = Waiting(ours.fileno(), 1000, Bracketed())
+        await staged.receive(waiting)
+        assert (waiting.taken, waiting.ended) == (0, True)
+    assert await staged.digest(SHA256) == Digest.of(b"onetwothree")
+    await staged.close()

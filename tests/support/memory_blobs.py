@@ -47,7 +47,8 @@ class MemoryStaged:
 
     async def receive(self, waiting: Waiting) -> None:
         self._store.refuse("receive")
-        while waiting.taken < waiting.count and not waiting.dry and not waiting.ended:
+        framing = waiting.framing
+        while waiting.taken < waiting.count and not waiting.ended and not (framing is not None and framing.complete):
             try:
                 part = os.read(waiting.fd, waiting.count - waiting.taken)
             except BlockingIOError:
@@ -56,8 +57,9 @@ class MemoryStaged:
             except OSError:
                 part = b""
             waiting.ended = not part
-            waiting.taken += len(part)
-            self._content += part
+            own = b"".join(framing.decode(memoryview(part))) if framing is not None else part
+            waiting.taken += len(own)
+            self._content += own
 
     async def digest(self, algorithm: Algorithm) -> Digest:
         return Digest.of(bytes(self._content), algorithm)

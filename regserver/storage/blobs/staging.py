@@ -75,9 +75,7 @@ def lock_staged(path: Path) -> int:
     try:
         with refusing("lock an upload", missing=StagingGone):
             _lock(fd, path)
-            os.lseek(
-                fd, 0, os.SEEK_END
-            )  # not O_APPEND, which splice(2) refuses: the lock sees to it that nobody else writes
+            os.lseek(fd, 0, os.SEEK_END)  # for O_APPEND, which splice(2) refuses; the lock keeps other writers away
     except BaseException:
         os.close(fd)
         raise
