@@ -50,7 +50,7 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             await _part(request, response, facts)
         if facts.sent is None:
             facts.sent = 0 if request.method == hdrs.METH_HEAD else response.content_length or response.body_length
-        return response
+        return response  # noqa: TRY300 - the finally below has to see its status
     except web.HTTPException as elsewhere:  # a redirection
         status = elsewhere.status
         raise
