@@ -105,7 +105,8 @@ DOCTOR = tuple(setting for setting in SETTINGS if setting.name in _LOOKED_AT)
 def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == [WORKER]:
-        from regserver.workers import worker
+        with swift_imports():
+            from regserver.workers import worker
 
         return worker.main(given[1:])
     options = _parser(NAMES.intersection(given[:1])).parse_args(given)
