@@ -22,6 +22,7 @@ from regserver.serving import listen
 from regserver.testing.faults import Faults
 from regserver.testing.recording import Requests, note_status
 from regserver.testing.relay import Relay
+from regserver.web.kept import KEPT
 
 if TYPE_CHECKING:
     from regserver.testing.registry import Registry
@@ -118,6 +119,8 @@ class RegistryServer:
 
     def _install(self, app: web.Application) -> None:
         """The record comes before the server's own middleware; faults within it, which renders what they raise."""
+        if KEPT in app:
+            del app[KEPT]  # answers that are kept pass by every middleware
         app.middlewares.insert(0, self._outside)
         app.middlewares.append(self._inside)
         app.on_response_prepare.append(note_status)
