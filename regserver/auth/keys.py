@@ -121,27 +121,6 @@ class Keys:
         r, s = decode_dss_signature(key.sign(signed, ECDSA(SHA256())))
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
-    def verify(self, algorithm: str, key_id: str, signature: bytes, signed: bytes) -> bool:
-        """Whether that key has signed it, by one of two literals: each has a key of its own kind (RFC 8725 §3.1), and
-        by any other name nothing is verified. Raises KeyRefused."""
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
-        from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-        from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-        from cryptography.hazmat.primitives.hashes import SHA256
-
-        try:
-            if algorithm == "ES256" and len(signature) == 64:
-                r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-                self.token_public(key_id).verify(encode_dss_signature(r, s), signed, ECDSA(SHA256()))
-                return True
-            if algorithm == "RS256":
-                self.public(key_id).verify(signature, signed, PKCS1v15(), SHA256())
-                return True
-        except InvalidSignature:
-            pass
-        return False
-
 
 def derived(key: RSAPrivateKey) -> EllipticCurvePrivateKey:
     """The key of the same owner on P-256: always the same one (HKDF, RFC 5869; FIPS 186-4 B.4.1 for the reduction)."""

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA512
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from regserver.auth import tokens as tokens_module
-from regserver.auth.keys import Keys, derived
+from regserver.auth.keys import derived
 from regserver.auth.scopes import Scopes
 from regserver.auth.tokens import TYPE, Binding, Tokens
 from regserver.errors import Unauthorized
@@ -316,13 +316,13 @@ async def test_a_password_dressed_up_as_a_token_is_refused(house: House) -> None
 
 
 async def test_a_good_signature_is_checked_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    token, checked, verify = await house.draw_token(), [], Keys.verify
+    token, checked, decode = await house.draw_token(), [], jwt.decode
 
-    def counted(*args: Any) -> bool:
+    def counted(*args: Any, **named: Any) -> Any:
         checked.append(args)
-        return verify(*args)
+        return decode(*args, **named)
 
-    monkeypatch.setattr(Keys, "verify", counted)
+    monkeypatch.setattr(jwt, "decode", counted)
     first, again = await house.tokens.verify(token), await house.tokens.verify(token)
     assert first == again
     assert len(checked) == 1
@@ -354,23 +354,3 @@ async def test_a_refused_token_is_not_remembered(house: House) -> None:
     for number in range(5):
         await refuses(house, f"a.b.c{number}")
     assert not house.tokens._remembered
-
-
-async def test_a_token_is_written_in_one_way_only(house: House) -> None:
-    """Bits that no byte needs would make another text of the same token, remembered besides."""
-    signed, _, signature = (await house.draw_token()).rpartition(".")
-    assert signature[-1] in "AQgw"
-    await refuses(house, f"{signed}.{signature[:-1]}{chr(ord(signature[-1]) + 1)}")
-
-
-async def test_another_library_verifies_a_token_of_ours(house: House) -> None:
-    token, key_id = await house.draw_token(), await house.active_key()
-    installation = await house.installation()
-    told = {"algorithms": ["ES256"], "issuer": installation, "audience": f"{installation}/tokens"}
-    assert jwt.decode(token, house.keys.token_public(key_id), **told) == parts_of(token)[1]
-
-
-@pytest.mark.parametrize("header", [b"7", b"null", b"[]", b"{", b"\xff\xfe", b'"ES256"'])
-async def test_a_header_that_is_no_object_is_refused(house: House, header: bytes) -> None:
-    _, claims, signature = (await house.draw_token()).split(".")
-    await refuses(house, f"{segment(header)}.{claims}.{signature}")
