@@ -21,6 +21,7 @@ from support.registry import PATIENCE_SECONDS, Process, fail_to_serve, served_pr
 
 BLOB = b"x" * 100_000
 DIGEST = "sha256:" + hashlib.sha256(BLOB).hexdigest()
+INDEX = "application/vnd.oci.image.index.v1+json"
 UPLOADS = "/v2/my-images/api/blobs/uploads/"
 
 
@@ -133,6 +134,20 @@ def test_an_upload_goes_on_at_the_other_worker_and_what_one_took_both_give(
     assert ask(other, "PUT", f"{location}?digest={DIGEST}")[0] == 201
     for connection in (one, other):
         assert get(connection, f"/v2/my-images/api/blobs/{DIGEST}") == (200, BLOB)
+
+
+def test_what_one_worker_has_stored_the_other_gives_at_once_though_it_gave_something_else_before(
+    shared: Process, connect: Connections
+) -> None:
+    one, other = (connect.to(shared, worker) for worker in workers(shared))
+    path = "/v2/my-images/moving/manifests/v1"
+    for number in range(30):
+        manifest = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [], "number": number}).encode()
+        assert ask(one, "PUT", path, manifest, **{"Content-Type": INDEX})[0] == 201
+        for _ in range(3):  # the second time and on it may be an answer that was kept
+            assert get(other, path) == (200, manifest)
+    assert ask(one, "DELETE", path)[0] == 202
+    assert get(other, path)[0] == 404
 
 
 def test_a_collection_is_run_and_a_registry_is_purged_whoever_was_asked(shared: Process, connect: Connections) -> None:
