@@ -21,7 +21,7 @@ from regserver.storage.catalog import counts
 SETTLE_SECONDS = 20.0
 CATALOG = "catalog.sqlite3"
 KNOWN = {CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm", "blobs", "uploads", "quarantine", "keys", "admin-token"}
-KNOWN |= {"installation", "keeper", "turn", "manifests.jsonl.zst"}
+KNOWN |= {"installation", "keeper", "turn", "siblings", "manifests.jsonl.zst"}
 
 Files = dict[str, Path]
 
