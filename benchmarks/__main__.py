@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -92,6 +93,7 @@ def show_list() -> None:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers and folders are cleaned up on that way too
     options = parse()
     if options.list:
         show_list()

@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -72,6 +73,7 @@ def run(options: argparse.Namespace, found: Found) -> None:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers and folders are cleaned up on that way too
     options = parse()
     if load_average() > (os.cpu_count() or 1):
         say(f"warning: the machine is busy (load {load_average():.1f}); figures will be poor")

@@ -71,7 +71,8 @@ def measured(
         yield f"{x}-reads", curve, count, sample.value
         if sample.cpu is not None:
             yield f"{x}-cpu", curve, count, sample.cpu
-    yield f"{x}-pushes", "manifests pushed, 16 at once", count, pushed(load, server, image, seconds)
+    target = paths[0].removeprefix("/v2/").partition("/manifests/")[0]
+    yield f"{x}-pushes", "manifests pushed, 16 at once", count, pushed(load, server, image, target, seconds)
     request = head("GET", f"{paths[0].partition('/manifests/')[0]}/tags/list?n={PAGE}", server.host, login)
     yield f"{x}-lists", "a page of 100 tags", count, load.ask(server.host, request, 1, seconds).p50_ms
     bearer = f"Authorization: Bearer {server.admin}"
@@ -79,9 +80,9 @@ def measured(
     yield f"{x}-lists", "GET /v1/registries", count, load.ask(server.host, request, 1, seconds).p50_ms
 
 
-def pushed(load: Load, server: Server, image: Small, seconds: int) -> float:
-    """Manifests per second, each new: the number of the run is in its annotation."""
+def pushed(load: Load, server: Server, image: Small, target: str, seconds: int) -> float:
+    """Manifests per second into the repository ``target``, each new: the run's own number is in its annotation. Never
+    into the one that is copied: its copies would grow with it."""
+    login = f"Authorization: {server.basic}"
     body = manifest(image.config, [image.layer], f"{os.urandom(4).hex()} {ONCE}")
-    return counted(
-        server, partial(load.manifests, server.host, server.header, REPOSITORY, body, PUSHERS, seconds)
-    ).value
+    return counted(server, partial(load.manifests, server.host, login, target, body, PUSHERS, seconds)).value
