@@ -30,7 +30,7 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "task
 def configure(log_format: str, stream: TextIO | None = None) -> None:
     """Sends every logger of the process to ``stream`` (stderr) from INFO on. ``log_format``: text or json."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.addFilter(_of_request)
+    handler.addFilter(of_request)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -38,7 +38,8 @@ def configure(log_format: str, stream: TextIO | None = None) -> None:
     logging.captureWarnings(True)
 
 
-def _of_request(record: logging.LogRecord) -> bool:
+def of_request(record: logging.LogRecord) -> bool:
+    """Adds the id of the request that is being answered, unless the record says one itself."""
     request_id = REQUEST.get()
     if request_id is not None and not hasattr(record, "request_id"):
         record.request_id = request_id

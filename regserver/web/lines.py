@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from regserver import logs
 from regserver.web import middleware
 
 WRITE_SECONDS: Final = 0.05  # how long a line may wait; a process that is killed loses so much of them
@@ -92,7 +93,7 @@ class _Form:
         self._is_whole = sorted(name for _, name in self._pieces) == sorted(["", *names])
 
     def text(self, fields: Fields, created: float, when: str, identity: str) -> str:
-        if not self._is_whole or not all(_is_plain(value) for value in fields.values()):
+        if not self._is_whole or not all(map(_is_plain, {**fields, "request_id": identity}.values())):
             return self.formatter.format(record({**fields, "request_id": identity}, created)) + "\n"
         values = {**fields, "request_id": identity, "": when}
         return "".join([f"{before}{values[name]}" for before, name in self._pieces]) + self._rest
@@ -103,8 +104,9 @@ def _is_plain(value: object) -> bool:
 
 
 def _only_handler() -> logging.StreamHandler[Any] | None:
-    """Where the access log goes if it goes to one stream; None if something else is set up."""
+    """Where the access log goes if it goes to one stream; None if something else is set up. The filter that adds the
+    request's id has nothing to add: these lines say it themselves."""
     handlers = [*middleware.access.handlers, *logging.getLogger().handlers]
-    if len(handlers) == 1 and isinstance(handlers[0], logging.StreamHandler) and not handlers[0].filters:
-        return handlers[0]
-    return None
+    if len(handlers) != 1 or not isinstance(handlers[0], logging.StreamHandler):
+        return None
+    return handlers[0] if set(handlers[0].filters) <= {logs.of_request} else None
