@@ -32,11 +32,15 @@ COPIES = """\
 Straight, the kernel moves a blob from the file to the socket. Over TLS each byte is read, encrypted and written by the
 process, and decrypted by curl on the other core; nginx copies it once more."""
 
+COUNTS = """\
+`GET /v1/registries` counts the images of each registry it shows, entry by entry of an index: it bends where one
+registry has tens of thousands of them. A page of tags is a range of an index, and costs the same at any size."""
+
 CHARTS: Sequence[Chart] = (
     Chart("repositories-reads", "Reads, by repositories", "repositories", "req/s"),
     Chart("repositories-cpu", "Processor of the server for one read, by repositories", "repositories", "µs"),
     Chart("repositories-pushes", "Manifests pushed, by repositories", "repositories", "per second"),
-    Chart("repositories-lists", "Lists, by repositories", "repositories", "ms"),
+    Chart("repositories-lists", "Lists, by repositories", "repositories", "ms", COUNTS),
     Chart("repositories-start", "Restart, by repositories", "repositories", "ms"),
     Chart("repositories-memory", "Memory after a restart, by repositories", "repositories", "MB"),
     Chart("tags-reads", "Reads, by tags of the repository", "tags", "req/s"),
