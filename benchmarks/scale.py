@@ -86,6 +86,7 @@ ENDLESS = {"/v1/events"}  # a stream: it answers at once and ends when the clien
 # What takes longer by its nature, and why that is borne: by the title of the question.
 BORNE: dict[str, str] = {}
 BORNE_IN_THE_LARGEST: dict[str, str] = {}
+NOTHING = "| nothing | |\n"
 
 NAMELESS = Sample("<its id>", "<its name>", "<its name>", ["<its name>"], event_id="<an event>")  # for titles
 
@@ -333,7 +334,7 @@ What was beyond the target though the server worked for less was therefore measu
 
 | beyond the target | why |
 |---|---|
-{borne or "| nothing | |\n"}
+{borne or NOTHING}
 {table(figures)}
 Measured {rfc3339(id_ms(filled.token_id))[:10]} on {machine()}.
 The server's memory never passed {memory:.0f} MiB.

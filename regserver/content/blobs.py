@@ -92,7 +92,7 @@ class Blobs:
             if user is not None:
                 raise RegistryError(ErrorCode.REFERENCED, {"digest": str(digest), "referenced_by": user})
             await self._core.hold_usage(tx, target.registry_id)
-            await blobs.unlink(tx, found.repository_id, target.registry_id, [str(digest)])
+            await blobs.unlink(tx, found.repository_id, target.registry_id, str(digest))
             await leases.spend_blob(tx, found.repository_id, caller.session, str(digest))
             action, repository_id = AuditAction.BLOB_DELETE, found.repository_id
             await audit.record_image(tx, caller.actor, action, repository_id, digest=str(digest))

@@ -11,14 +11,21 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
+from typing import TypeVar
 
 from regserver.content.core import Core
 from regserver.model.digest import Digest
 from regserver.storage.blobs.port import StoredFile
-from regserver.storage.catalog import blobs, clock, garbage, jobs, leases, manifests, repositories
+from regserver.storage.catalog import clock, garbage, jobs, leases, manifests, repositories
+from regserver.storage.catalog.lists import MANY
+from regserver.storage.sql.patience import patiently
 from regserver.storage.sql.port import Reader, Transaction
 
-BATCH = 50  # rows in a transaction that pushes wait for; files that are unlinked in a row while clients wait
+T = TypeVar("T")
+
+BATCH = MANY  # rows in a transaction that pushes wait for; files that are unlinked in a row while clients wait
+MANIFESTS = 10  # in a transaction: each takes some pages and many keys along
 FILES = 500  # unlinked, and then their folders synced, which in the order of folders are few
 
 
@@ -107,11 +114,11 @@ class Collector:
 
             began = time.monotonic()
 
-            async def body(tx: Transaction, batch: list[str] = batch) -> int:
+            async def body(tx: Transaction, after: str = after, upto: str = batch[-1]) -> int:
                 floor = (await floors(self._core, tx, patient=False)).lease
-                return sum([await garbage.condemn(tx, digest, floor, job_id) for digest in batch])
+                return await garbage.condemn(tx, after, upto, floor, job_id)
 
-            count += await self._core.db.write(body)
+            count += await self._write(body)
             after = batch[-1]
             await tell(Progress("blobs", count, count))
             await self._core.traffic.rest(began)
@@ -123,14 +130,19 @@ class Collector:
         While a backup holds the trash it does nothing (L16).
         """
         tell, files, size = progress or _silent, 0, 0
-        while batch := await garbage.trashed(self._core.db, FILES, await self._hold_floor()):
+        while batch := await garbage.trashed(self._core.db, self._files(), await self._hold_floor()):
+            began = time.monotonic()
             given_back = await self._remove([(key, _digest(digest)) for key, digest in batch])
             await self._core.blobs.sync_removals()
             freed = {key: size for (key, _), size in zip(batch, given_back, strict=True)}
-            sizes = await self._core.db.write(partial(garbage.forget, freed=freed))
+            sizes = await self._write(partial(garbage.forget, freed=freed))
             files, size = files + len(sizes), size + sum(sizes)
             await tell(Progress("files", files, files))
+            await self._core.traffic.rest(began)
         return files, size
+
+    def _files(self) -> int:
+        return FILES // 5 if self._core.traffic.is_busy else FILES
 
     async def _remove(self, files: Sequence[tuple[str, Digest | None]]) -> list[int]:
         given_back: list[int] = []
@@ -160,6 +172,10 @@ class Collector:
                 if not await garbage.is_named(self._core.db, file.key):
                     yield file
 
+    async def _write(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        with patiently(self._core.traffic.is_busy):
+            return await self._core.db.write(body)
+
     # -- the steps of one registry
 
     async def _drop_manifests(self, registry_id: str, tell: Listener, job_id: str | None, *, patient: bool) -> int:
@@ -169,7 +185,7 @@ class Collector:
         while True:
 
             async def look(reader: Reader, after: tuple[int, str] = after) -> list[tuple[int, str]]:
-                rows = await garbage.untagged_manifests(reader, registry_id, after, BATCH)
+                rows = await garbage.untagged_manifests(reader, registry_id, after, MANIFESTS)
                 return [(row[0], row[1]) for row in rows]
 
             batch = await self._core.db.read(look)
@@ -180,12 +196,12 @@ class Collector:
             async def body(tx: Transaction, batch: list[tuple[int, str]] = batch) -> int:
                 await self._core.hold_usage(tx, registry_id)
                 limits = await floors(self._core, tx, patient=patient)
-                dropped = sum([await drop_manifest(tx, registry_id, *candidate, limits) for candidate in batch])
+                dropped = await drop_manifests(tx, registry_id, batch, limits)
                 if job_id is not None and dropped:
                     await jobs.credit_manifests(tx, job_id, dropped)
                 return dropped
 
-            count += await self._core.db.write(body)
+            count += await self._write(body)
             after, seen = batch[-1], seen + len(batch)
             await tell(Progress("manifests", seen, max(seen, total)))
             await self._core.traffic.rest(began)
@@ -208,10 +224,10 @@ class Collector:
                 unused = await garbage.unused_links(tx, repository_id, after, floor, BATCH)
                 if unused:
                     await self._core.hold_usage(tx, registry_id)
-                    await blobs.unlink(tx, repository_id, registry_id, unused)
+                    await garbage.drop_unused(tx, repository_id, registry_id, after, unused[-1], floor)
                 return unused
 
-            dropped = await self._core.db.write(body)
+            dropped = await self._write(body)
             count, more = count + len(dropped), len(dropped) == BATCH
             after = dropped[-1] if dropped else after
             await tell()
@@ -225,7 +241,7 @@ class Collector:
         async def body(tx: Transaction) -> None:
             await leases.expire(tx, (await floors(self._core, tx, patient=False)).lease)
 
-        await self._core.db.write(body)
+        await self._write(body)
 
     async def _held(self, registry_id: str) -> list[Held]:
         epoch = await clock.epoch(self._core.db)
@@ -242,6 +258,23 @@ async def floors(core: Core, reader: Reader, *, patient: bool) -> garbage.Floors
         untagged=epoch - core.epochs(settings.untagged_seconds),
         undo=epoch - core.epochs(settings.undo_seconds) if patient else epoch + 1,
     )
+
+
+async def drop_manifests(
+    tx: Transaction, registry_id: str, candidates: Sequence[tuple[int, str]], limits: garbage.Floors
+) -> int:
+    """Takes what is dead of up to BATCH manifests, in the order of (repository, digest); returns how many went.
+
+    Most are kept by nothing at all: those go together.
+    """
+    dropped = 0
+    for repository_id, group in groupby(candidates, key=lambda candidate: candidate[0]):
+        digests = [digest for _, digest in group]
+        lone = await garbage.lone_dead(tx, repository_id, digests, limits)
+        dropped += await manifests.delete(tx, registry_id, repository_id, lone)
+        for digest in sorted(set(digests) - set(lone)):
+            dropped += await drop_manifest(tx, registry_id, repository_id, digest, limits)
+    return dropped
 
 
 async def drop_manifest(
@@ -262,11 +295,7 @@ async def drop_manifest(
         new = set(await garbage.keepers(tx, repository_id, member)) - closure
         closure |= new
         waiting.extend(new)
-    for member in sorted(closure):
-        await manifests.drop_edges(tx, repository_id, member)
-    for member in sorted(closure):
-        await manifests.delete(tx, registry_id, repository_id, member)
-    return len(closure)
+    return await manifests.delete(tx, registry_id, repository_id, sorted(closure))
 
 
 async def _resting(batches: AsyncIterator[Sequence[StoredFile]]) -> AsyncIterator[Sequence[StoredFile]]:

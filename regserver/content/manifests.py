@@ -150,8 +150,7 @@ class Manifests:
             epoch = await clock.epoch(tx)
             for name in await tags.of_manifest(tx, row.repository_id, str(digest)):
                 await tags.remove(tx, row.repository_id, name, caller.actor, now=now_ms(), epoch=epoch)
-            await manifests.drop_edges(tx, row.repository_id, str(digest))
-            await manifests.delete(tx, target.registry_id, row.repository_id, str(digest))
+            await manifests.delete(tx, target.registry_id, row.repository_id, [str(digest)])
             await _note(tx, caller, AuditAction.MANIFEST_DELETE, row.repository_id, digest)
 
         await self._core.db.write(body)

@@ -98,9 +98,8 @@ def condemn_in_two_transactions(patch: pytest.MonkeyPatch) -> None:
                     await garbage.trash(tx, key, digest)
 
         async def second(tx: Transaction) -> int:
-            for digest in free:
-                await tx.execute(garbage.END_LEASES, digest, floor)
-            return sum([len(await tx.fetch(garbage.CONDEMN, digest)) for digest in free])
+            await tx.execute(garbage.END_LEASES, "", garbage.END, floor)
+            return sum([await tx.execute(f"{garbage.CONDEMNED} AND digest = $3", "", garbage.END, it) for it in free])
 
         await self._core.db.write(first)
         return await self._core.db.write(second)
@@ -233,4 +232,7 @@ def no_foreign_keys(patch: pytest.MonkeyPatch) -> None:
 def condemn_whatever(patch: pytest.MonkeyPatch) -> None:
     """L5: nobody asks who holds the blob."""
     patch.setattr(garbage, "LOOSE", "SELECT digest FROM blobs WHERE digest > $1 AND $2 = $2 ORDER BY digest LIMIT $3")
-    patch.setattr(garbage, "CONDEMN", "DELETE FROM blobs WHERE digest = $1 RETURNING key, size, rotten")
+    behind = "digest > $1 AND digest <= $2"
+    trash = "INSERT INTO trash (key, digest, size, job_id) SELECT key, digest, size, $3 FROM blobs"
+    patch.setattr(garbage, "CONDEMN", f"{trash} WHERE {behind} ON CONFLICT (key) DO NOTHING")
+    patch.setattr(garbage, "CONDEMNED", f"DELETE FROM blobs WHERE {behind}")

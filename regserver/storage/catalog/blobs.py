@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from regserver.model.access import Target
@@ -140,17 +139,12 @@ UNLINK = "DELETE FROM repository_blobs WHERE repository_id = $1 AND digest = $2 
 ALONE = "UPDATE repository_blobs SET alone = 1 WHERE digest = $1"
 
 
-async def unlink(tx: Transaction, repository_id: int, registry_id: str, digests: Sequence[str]) -> None:
-    """Ends the links; a registry's last one to a blob gives the bytes back. The caller has proven that nothing holds
-    them, and gives them in order, as everybody does who locks several."""
-    image, registry = 0, 0
-    for digest in digests:
-        size, links = await end_link(tx, repository_id, digest)
-        image += size
-        if not links or await size_in_registry(tx, registry_id, digest) is None:
-            registry += size
-    await usage.charge_image(tx, repository_id, -image)
-    await usage.charge(tx, registry_id, -registry)
+async def unlink(tx: Transaction, repository_id: int, registry_id: str, digest: str) -> None:
+    """Ends the link; the registry's last one gives the bytes back. The caller has proven that nothing holds it."""
+    size, links = await end_link(tx, repository_id, digest)
+    await usage.charge_image(tx, repository_id, -size)
+    if not links or await size_in_registry(tx, registry_id, digest) is None:
+        await usage.charge(tx, registry_id, -size)
 
 
 async def end_link(tx: Transaction, repository_id: int, digest: str) -> tuple[int, int]:
@@ -163,8 +157,13 @@ async def end_link(tx: Transaction, repository_id: int, digest: str) -> tuple[in
         return 0, 0
     size: int = (await tx.fetch(UNLINK, repository_id, digest))[0][0]
     if left[0][0] == 1:
-        await tx.execute(ALONE, digest)
+        await now_alone(tx, digest)
     return size, left[0][0]
+
+
+async def now_alone(tx: Transaction, digest: str) -> None:
+    """The blob has one link left, which learns of it."""
+    await tx.execute(ALONE, digest)
 
 
 USER = "SELECT manifest FROM manifest_blobs WHERE repository_id = $1 AND digest = $2 ORDER BY manifest LIMIT 1"

@@ -3,9 +3,11 @@ transaction that nothing holds what it takes (docs/gc-proof.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from regserver.storage.catalog import blobs, usage
+from regserver.storage.catalog.lists import listed, lists
 from regserver.storage.sql.port import Reader, Row, Transaction
 
 UNTAGGED = """
@@ -70,17 +72,73 @@ async def is_rooted(reader: Reader, repository_id: int, digest: str, floors: Flo
     return bool(await reader.fetch(ROOTED, repository_id, digest, *floors))
 
 
-UNUSED_LINKS = """
-SELECT l.digest FROM repository_blobs l WHERE l.repository_id = $1 AND l.users = 0 AND l.digest > $2
+LONE_DEAD = listed(
+    """
+SELECT m.digest FROM manifests m WHERE m.repository_id = $1 AND m.digest IN (<list>)
+  AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = $1 AND t.digest = m.digest)
+  AND NOT EXISTS (SELECT 1 FROM manifest_leases h
+                  WHERE h.repository_id = $1 AND h.digest = m.digest AND h.epoch >= $2)
+  AND NOT (m.was_held = 0 AND m.pushed_epoch >= $3)
+  AND (m.released_epoch IS NULL OR m.released_epoch < $4)
+  AND NOT EXISTS (SELECT 1 FROM repositories r JOIN policies p ON p.registry_id = r.registry_id
+                  WHERE r.id = $1 AND p.keep_untagged = 1)
+  AND NOT EXISTS (SELECT 1 FROM manifest_children c WHERE c.repository_id = $1 AND c.child = m.digest)
+  AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository_id = $1 AND s.digest = m.subject)
+ORDER BY m.digest
+""",
+    5,
+)
+
+
+async def lone_dead(reader: Reader, repository_id: int, digests: Sequence[str], floors: Floors) -> list[str]:
+    """Those of up to MANY manifests that nothing roots and nothing keeps: their closure is themselves (L8)."""
+    (some,) = lists(digests)
+    return [row[0] for row in await reader.fetch(LONE_DEAD, repository_id, *floors, *some)]
+
+
+# Of one repository, behind $2 and up to $3: linked, used by no manifest here and held by no lease here.
+_UNUSED = """
+l.repository_id = $1 AND l.users = 0 AND l.digest > $2 AND l.digest <= $3
   AND NOT EXISTS (SELECT 1 FROM manifest_blobs e WHERE e.repository_id = $1 AND e.digest = l.digest)
-  AND NOT EXISTS (SELECT 1 FROM blob_leases h WHERE h.repository_id = $1 AND h.digest = l.digest AND h.epoch >= $3)
-ORDER BY l.digest LIMIT $4
+  AND NOT EXISTS (SELECT 1 FROM blob_leases h WHERE h.repository_id = $1 AND h.digest = l.digest AND h.epoch >= $4)
 """
+UNUSED_LINKS = "SELECT l.digest FROM repository_blobs AS l WHERE <unused> ORDER BY l.digest LIMIT $5".replace(
+    "<unused>", _UNUSED
+)
+END = "~"  # behind every digest
 
 
 async def unused_links(reader: Reader, repository_id: int, after: str, lease_floor: int, limit: int) -> list[str]:
     """Digests linked here that no manifest here uses and no lease here holds."""
-    return [row[0] for row in await reader.fetch(UNUSED_LINKS, repository_id, after, lease_floor, limit)]
+    return [row[0] for row in await reader.fetch(UNUSED_LINKS, repository_id, after, END, lease_floor, limit)]
+
+
+ONE_LESS = """
+UPDATE blobs SET links = links - 1 WHERE digest IN (SELECT l.digest FROM repository_blobs AS l WHERE <unused>)
+RETURNING digest, links
+""".replace("<unused>", _UNUSED)
+UNLINK = "DELETE FROM repository_blobs AS l WHERE <unused> RETURNING digest, size".replace("<unused>", _UNUSED)
+
+
+async def drop_unused(
+    tx: Transaction, repository_id: int, registry_id: str, after: str, upto: str, lease_floor: int
+) -> int:
+    """Ends the links behind ``after`` and up to ``upto`` that no manifest uses and no lease holds; returns how many.
+
+    As ``blobs.end_link`` does it one by one: the blobs' rows are locked before those of links.
+    """
+    place = repository_id, after, upto, lease_floor
+    links: dict[str, int] = dict(await tx.fetch(ONE_LESS, *place))
+    for digest in sorted(digest for digest, left in links.items() if left == 1):
+        await blobs.now_alone(tx, digest)
+    image = registry = 0
+    for digest, size in await tx.fetch(UNLINK, *place):
+        image += size
+        if not links[digest] or await blobs.size_in_registry(tx, registry_id, digest) is None:
+            registry += size
+    await usage.charge_image(tx, repository_id, -image)
+    await usage.charge(tx, registry_id, -registry)
+    return len(links)
 
 
 LOOSE = """
@@ -96,25 +154,36 @@ async def loose_blobs(reader: Reader, after: str, lease_floor: int, limit: int) 
     return [row[0] for row in await reader.fetch(LOOSE, after, lease_floor, limit)]
 
 
-END_LEASES = "DELETE FROM blob_leases WHERE digest = $1 AND epoch < $2"
+# The same three conditions in each, of the digests behind $1 and up to $2: a transaction sees one state of them.
+END_LEASES = """
+DELETE FROM blob_leases WHERE epoch < $3
+  AND digest IN (SELECT b.digest FROM blobs b WHERE b.links = 0 AND b.digest > $1 AND b.digest <= $2)
+"""
+# What is left of a rotten one, only unlink can tell.
 CONDEMN = """
-DELETE FROM blobs WHERE digest = $1
-  AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = $1)
-  AND NOT EXISTS (SELECT 1 FROM blob_leases h WHERE h.digest = $1)
-RETURNING key, size, rotten
+INSERT INTO trash (key, digest, size, job_id)
+SELECT b.key, b.digest, CASE WHEN b.rotten IS NULL THEN b.size END, $3 FROM blobs AS b
+WHERE b.links = 0 AND b.digest > $1 AND b.digest <= $2
+  AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest)
+  AND NOT EXISTS (SELECT 1 FROM blob_leases h WHERE h.digest = b.digest)
+ON CONFLICT (key) DO NOTHING
+"""
+CONDEMNED = """
+DELETE FROM blobs WHERE links = 0 AND digest > $1 AND digest <= $2
+  AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = blobs.digest)
+  AND NOT EXISTS (SELECT 1 FROM blob_leases h WHERE h.digest = blobs.digest)
 """
 TRASH = """
 INSERT INTO trash (key, digest, size, job_id) VALUES ($1, $2, $3, $4) ON CONFLICT (key) DO NOTHING
 """
 
 
-async def condemn(tx: Transaction, digest: str, lease_floor: int, job_id: str | None) -> bool:
-    """Row out and key into the trash, in one transaction, if nothing anywhere links or leases the blob."""
-    await tx.execute(END_LEASES, digest, lease_floor)
-    rows = await tx.fetch(CONDEMN, digest)
-    for key, size, rotten in rows:  # what is left of a rotten one, only unlink can tell
-        await trash(tx, key, digest, size if rotten is None else None, job_id)
-    return bool(rows)
+async def condemn(tx: Transaction, after: str, upto: str, lease_floor: int, job_id: str | None) -> int:
+    """Keys into the trash and rows out, in one transaction, of the blobs behind ``after`` and up to ``upto`` that
+    nothing anywhere links or leases. Returns how many."""
+    await tx.execute(END_LEASES, after, upto, lease_floor)
+    await tx.execute(CONDEMN, after, upto, job_id)
+    return await tx.execute(CONDEMNED, after, upto)
 
 
 async def trash(
@@ -136,7 +205,7 @@ async def trashed(reader: Reader, limit: int, hold_floor: int) -> list[Row]:
     return await reader.fetch(BATCH, limit, hold_floor)
 
 
-FORGET = "DELETE FROM trash WHERE key = $1 RETURNING size, job_id"
+FORGET = listed("DELETE FROM trash WHERE key IN (<list>) RETURNING key, size, job_id", 1)
 CREDIT = "UPDATE gc_jobs SET bytes_freed = bytes_freed + $2, blobs_deleted = blobs_deleted + $3 WHERE id = $1"
 
 
@@ -147,9 +216,9 @@ async def forget(tx: Transaction, freed: Mapping[str, int]) -> list[int]:
     """
     jobs: dict[str, list[int]] = {}
     counted = []
-    for key, given_back in freed.items():
-        for size, job_id in await tx.fetch(FORGET, key):
-            counted.append(given_back if size is None else int(size))
+    for keys in lists(list(freed)):
+        for key, size, job_id in await tx.fetch(FORGET, *keys):
+            counted.append(freed[key] if size is None else int(size))
             if job_id is not None:
                 jobs.setdefault(job_id, []).append(counted[-1])
     for job_id, sizes in sorted(jobs.items()):

@@ -72,14 +72,6 @@ async def spend_manifest(tx: Transaction, repository_id: int, session: str, dige
         await tx.execute(END_MANIFEST, repository_id, session, digest)
 
 
-END_ALL_ON_MANIFEST = "DELETE FROM manifest_leases WHERE repository_id = $1 AND digest = $2"
-
-
-async def end_all_on_manifest(tx: Transaction, repository_id: int, digest: str) -> None:
-    """Whoever deletes a manifest by name ends every promise about it (I3)."""
-    await tx.execute(END_ALL_ON_MANIFEST, repository_id, digest)
-
-
 EXPIRED_BLOB = "DELETE FROM blob_leases WHERE epoch < $1"
 EXPIRED_MANIFEST = "DELETE FROM manifest_leases WHERE epoch < $1"
 

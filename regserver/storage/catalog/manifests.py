@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from regserver.model.access import Target
 from regserver.model.digest import Digest
 from regserver.model.manifest import Descriptor, Manifest
-from regserver.storage.catalog import leases, usage
+from regserver.storage.catalog import usage
+from regserver.storage.catalog.lists import listed, lists
 from regserver.storage.sql.port import Reader, Transaction
 
 
@@ -193,31 +194,34 @@ async def referrers_of(reader: Reader, repository_id: int, subject: str) -> list
     return [row[0] for row in await reader.fetch(REFERRERS_OF, repository_id, subject)]
 
 
-UNUSE_BLOBS = """
-UPDATE repository_blobs SET users = users - 1 WHERE repository_id = $1
-  AND digest IN (SELECT e.digest FROM manifest_blobs e WHERE e.repository_id = $1 AND e.manifest = $2)
-"""
-DROP_BLOBS = "DELETE FROM manifest_blobs WHERE repository_id = $1 AND manifest = $2"
-DROP_CHILDREN = "DELETE FROM manifest_children WHERE repository_id = $1 AND parent = $2"
-DROP_MISSING = "DELETE FROM missing_references WHERE repository_id = $1 AND manifest = $2"
-DROP_PULLS = "DELETE FROM manifest_pulls WHERE repository_id = $1 AND digest = $2"
-DELETE = "DELETE FROM manifests WHERE repository_id = $1 AND digest = $2 RETURNING size"
+UNUSE_BLOBS = listed(
+    """
+UPDATE repository_blobs SET users = users - (
+    SELECT count(*) FROM manifest_blobs AS e
+    WHERE e.repository_id = $1 AND e.digest = repository_blobs.digest AND e.manifest IN (<list>))
+WHERE repository_id = $1 AND digest IN (
+    SELECT e.digest FROM manifest_blobs AS e WHERE e.repository_id = $1 AND e.manifest IN (<list>))
+""",
+    2,
+)
+DROP_BLOBS = listed("DELETE FROM manifest_blobs WHERE repository_id = $1 AND manifest IN (<list>)", 2)
+DROP_CHILDREN = listed("DELETE FROM manifest_children WHERE repository_id = $1 AND parent IN (<list>)", 2)
+DROP_MISSING = listed("DELETE FROM missing_references WHERE repository_id = $1 AND manifest IN (<list>)", 2)
+DROP_PULLS = listed("DELETE FROM manifest_pulls WHERE repository_id = $1 AND digest IN (<list>)", 2)
+DROP_LEASES = listed("DELETE FROM manifest_leases WHERE repository_id = $1 AND digest IN (<list>)", 2)
+DELETE = listed("DELETE FROM manifests WHERE repository_id = $1 AND digest IN (<list>) RETURNING size", 2)
 
 
-async def drop_edges(tx: Transaction, repository_id: int, digest: str) -> None:
-    """Everything that hangs on the manifest from below; tags and parents are the caller's to have dealt with."""
-    await tx.execute(UNUSE_BLOBS, repository_id, digest)
-    await tx.execute(DROP_BLOBS, repository_id, digest)
-    await tx.execute(DROP_CHILDREN, repository_id, digest)
-    await tx.execute(DROP_MISSING, repository_id, digest)
-    await tx.execute(DROP_PULLS, repository_id, digest)
-    await leases.end_all_on_manifest(tx, repository_id, digest)
-
-
-async def delete(tx: Transaction, registry_id: str, repository_id: int, digest: str) -> bool:
-    """The row, after its edges; gives its bytes back to the registry. A tag or parent left is refused by a key."""
-    rows = await tx.fetch(DELETE, repository_id, digest)
-    if rows:
-        await usage.charge(tx, registry_id, -rows[0][0])
-        await usage.charge_image(tx, repository_id, -rows[0][0])
-    return bool(rows)
+async def delete(tx: Transaction, registry_id: str, repository_id: int, digests: Sequence[str]) -> int:
+    """The rows, after everything that hangs on them from below, and every promise about them (I3); gives their bytes
+    back to the registry. Returns how many went. A tag or a parent that is left is refused by a key."""
+    count = size = 0
+    for some in lists(digests):
+        for statement in (UNUSE_BLOBS, DROP_BLOBS, DROP_CHILDREN, DROP_MISSING, DROP_PULLS, DROP_LEASES):
+            await tx.execute(statement, repository_id, *some)
+    for some in lists(digests):
+        rows = await tx.fetch(DELETE, repository_id, *some)
+        count, size = count + len(rows), size + sum(row[0] for row in rows)
+    await usage.charge(tx, registry_id, -size)
+    await usage.charge_image(tx, repository_id, -size)
+    return count

@@ -17,12 +17,14 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from regserver.storage.sql.patience import is_patient
 from regserver.storage.sql.port import DatabaseFailed, Transaction
 from regserver.storage.sql.statements import SQLiteTransaction, drive, failure
 
 T = TypeVar("T")
 
 GROUP_LIMIT = 64  # members of one COMMIT: bounds how long the first of them waits
+PATIENT_SECONDS = 0.02  # how long a patient transaction waits for one that somebody waits for
 QUIET_SECONDS = 1.0  # without a write: then the file is tidied, in slices, where nobody waits for it
 FREE_PAGES_PER_SLICE = 1024
 
@@ -36,6 +38,7 @@ class _Member:
 
     body: Callable[[Transaction], Awaitable[Any]]
     future: asyncio.Future[Any]
+    patient: bool = False
     result: Any = None
     error: BaseException | None = None
 
@@ -84,7 +87,7 @@ class GroupCommit:
         await asyncio.shield(self._started)
 
     async def write(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
-        member = _Member(body, self._loop.create_future())
+        member = _Member(body, self._loop.create_future(), is_patient())
         self._waiting.put(member)
         result: T = await member.future
         return result
@@ -123,10 +126,16 @@ class GroupCommit:
             if len(group) == GROUP_LIMIT:
                 return group, True
             try:
-                member = self._waiting.get_nowait()
+                member = self._next(group)
             except Empty:
                 return group, True
         return group, False
+
+    def _next(self, group: list[_Member]) -> _Member | None:
+        """Who waits already; while all are patient, who comes soon. Raises Empty."""
+        if group and all(member.patient for member in group):
+            return self._waiting.get(timeout=PATIENT_SECONDS)
+        return self._waiting.get_nowait()
 
     def _wait(self) -> _Member | None:
         while self._untidy:
