@@ -188,7 +188,7 @@ async def test_two_hundred_tags_are_read_in_one_statement(registry: Registry, mo
     for number in range(1, 200):
         await retag(registry, "my/api", f"t{number:03}", image)
     database, asked = services_of(registry).core.db, []
-    read = type(database).read
+    read = database.read
 
     class Counting:
         def __init__(self, reader: Reader) -> None:
@@ -198,10 +198,10 @@ async def test_two_hundred_tags_are_read_in_one_statement(registry: Registry, mo
             asked.append(sql)
             return await self._reader.fetch(sql, *args)
 
-    async def counted(self: object, body: object) -> object:
-        return await read(self, lambda reader: body(Counting(reader)))
+    async def counted(body: object) -> object:
+        return await read(lambda reader: body(Counting(reader)))
 
-    monkeypatch.setattr(type(database), "read", counted)
+    monkeypatch.setattr(database, "read", counted)
     seen = []
     for page in ("1", "2"):
         seen += await rows(registry, f"/registries/{identity}/images/api/tags", per_page="100", page=page)
