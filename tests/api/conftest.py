@@ -36,7 +36,7 @@ ON_BOTH_ENGINES = frozenset(
 # Modules whose tests also run on two servers of one folder, request by request in turn: what begins on one goes on, is
 # repeated or is undone on the other.
 ON_TWO_WORKERS = frozenset(
-    f"test_{name}" for name in ("blobs", "collection", "idempotency", "manifests", "quota", "registries", "uploads")
+    f"test_{name}" for name in ("blobs", "collection", "idempotency", "manifests", "quota", "uploads")
 )
 
 

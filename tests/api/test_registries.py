@@ -300,14 +300,14 @@ async def test_a_list_reads_the_catalog_once_however_long_it_is(
     for number in range(5):
         await make_registry(registry, f"r{number}")
     database, asked = services_of(registry).core.db, 0
-    fetch, read = type(database).fetch, type(database).read
+    fetch, read = database.fetch, database.read
 
-    async def counted_fetch(self, *args):
+    async def counted_fetch(*args):
         nonlocal asked
         asked += "registries" in args[0]  # what goes on in the background asks for other things
-        return await fetch(self, *args)
+        return await fetch(*args)
 
-    async def counted_read(self, body):
+    async def counted_read(body):
         async def counted(reader):
             class Counting:
                 async def fetch(self, *args):
@@ -317,9 +317,9 @@ async def test_a_list_reads_the_catalog_once_however_long_it_is(
 
             return await body(Counting())
 
-        return await read(self, counted)
+        return await read(counted)
 
-    monkeypatch.setattr(type(database), "fetch", counted_fetch)
-    monkeypatch.setattr(type(database), "read", counted_read)
+    monkeypatch.setattr(database, "fetch", counted_fetch)
+    monkeypatch.setattr(database, "read", counted_read)
     answer = await call(registry, "GET", "/registries")
     assert (len(answer.json["data"]), asked) == (5, 1)

@@ -63,6 +63,7 @@ def collector(store: Store) -> Watched:
 
 @pytest.fixture
 def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collecting, "MANIFESTS", 1)
     monkeypatch.setattr(collecting, "BATCH", 1)
 
 
