@@ -31,24 +31,24 @@ def require(command: str) -> str:
     pytest.fail(reason, pytrace=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     program = require("chromium")
-    with sync_playwright() as playwright:
+    with sync_playwright() as playwright:  # it runs an event loop in this thread until its end: no longer than needed
         # No sandbox: the tests may run as root. What the browser opens is a registry on this machine.
         running = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         yield running
         running.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """An ordinary server: closed, with an administrator's token."""
     with serve(tmp_path_factory.mktemp("served") / "data") as served:
         yield served
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def gallery(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Gallery:
     """A registry with images of a team and one that means harm, pushed by real clients."""
     require("crane")
@@ -93,6 +93,6 @@ def admin(look: Callable[..., Looking], served: Served) -> Looking:
     return somebody
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shots(browser: Browser) -> Shots:
     return Shots(PICTURES, browser)
