@@ -36,7 +36,8 @@ format: $(VENV)/.dev ## Rewrite the code in the project's style
 test: $(VENV)/.dev ## Every test, with the real clients and the OCI conformance suite
 	-$(BIN)/python tools/setup-clients
 	$(BIN)/python -m pytest -n auto -m "$(LIGHT)"
-	$(BIN)/python -m pytest -m "not ($(LIGHT))"
+	$(BIN)/python -m pytest -m "not ($(LIGHT))" --ignore=tests/console
+	$(BIN)/python -m pytest tests/console # by itself: playwright keeps an event loop running in its thread
 	CLIENT_WORKERS=2 $(BIN)/python -m pytest tests/clients/test_every_client.py
 
 test-quick: $(VENV)/.dev ## The tests that need no client, no root, no PostgreSQL and no conformance suite

@@ -31,7 +31,7 @@ def require(command: str) -> str:
     pytest.fail(reason, pytrace=False)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     program = require("chromium")
     with sync_playwright() as playwright:  # it runs an event loop in this thread until its end: no longer than needed
@@ -41,14 +41,14 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """An ordinary server: closed, with an administrator's token."""
     with serve(tmp_path_factory.mktemp("served") / "data") as served:
         yield served
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def gallery(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Gallery:
     """A registry with images of a team and one that means harm, pushed by real clients."""
     require("crane")
@@ -93,6 +93,6 @@ def admin(look: Callable[..., Looking], served: Served) -> Looking:
     return somebody
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def shots(browser: Browser) -> Shots:
     return Shots(PICTURES, browser)
